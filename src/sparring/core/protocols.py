@@ -1,0 +1,39 @@
+"""What can be swapped: one call method each. Hydra's `_target_` is the registry."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from sparring.core.types import Candidates, Judgement, Pair, Prompt
+
+
+class PromptSource(Protocol):
+    """Prompts to train on and, disjoint from them, prompts to measure with."""
+
+    @property
+    def validation(self) -> Sequence[Prompt]: ...
+
+    def for_round(self, index: int) -> Sequence[Prompt]:
+        """The training prompts of round `index`, in a deterministic random order."""
+        ...
+
+
+class Annotator(Protocol):
+    """Turns candidates into preferences, never into pairs. One judgement per candidate set, in order."""
+
+    def __call__(self, batch: Sequence[Candidates]) -> list[Judgement]: ...
+
+
+class PairingStrategy(Protocol):
+    """Turns preferences into pairs. Never prefers the candidate that loses; deterministic."""
+
+    def __call__(self, candidates: Candidates, judgement: Judgement) -> list[Pair]: ...
+
+
+class PairFilter(Protocol):
+    """Says why a proposed pair must not be trained on, or None if it may."""
+
+    name: str
+
+    def __call__(self, pair: Pair, candidates: Candidates, judgement: Judgement) -> bool:
+        """True if the pair may stay."""
+        ...

@@ -1,0 +1,125 @@
+"""The nouns of a round, from a prompt to a batch of tensors.
+
+Records are frozen dataclasses; batches are `NamedTuple`s of tensors, the only immutable kind that Lightning moves
+between devices.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+Origin = Literal["policy", "teacher"]
+Finish = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What the policy is asked. `teacher` is an answer of a stronger author, if there is one; `meta` is for annotators."""
+
+    id: str
+    messages: tuple[Message, ...]
+    teacher: str | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def text(self) -> str:
+        """The contents of all messages, a blank line between them."""
+        return "\n\n".join(message.content for message in self.messages)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One answer. `ids` are the very tokens that were sampled, the end token included when `finish` is "stop".
+
+    `logp` is the log-probability of `ids` under the policy that sampled the round, in nats, summed over tokens, at
+    temperature 1. `defect` names why the sample may only lose a comparison, or is None.
+    """
+
+    text: str
+    ids: tuple[int, ...]
+    origin: Origin
+    finish: Finish
+    logp: float
+    defect: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The responses to one prompt, policy samples first. `prompt_ids` is the prompt as the policy read it."""
+
+    prompt: Prompt
+    prompt_ids: tuple[int, ...]
+    responses: tuple[Response, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What an annotator says of the K candidates of one prompt.
+
+    `win[i, j]` is P(i beats j): diagonal 1/2, `win + win.T == 1`. `scores` keeps the annotator's native scale and
+    `aspects` what it looked at, both per candidate. A judgement whose `status` is not "ok" makes no pairs.
+    """
+
+    win: Float[np.ndarray, "k k"]
+    scores: tuple[float, ...] | None = None
+    aspects: Mapping[str, tuple[float, ...]] = field(default_factory=dict[str, tuple[float, ...]])
+    status: str = "ok"
+    calls: int = 0
+    raw: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Candidate `chosen` is preferred to `rejected` with probability `win`; `margin` is on the strategy's own scale.
+
+    `rejected` is None where an objective imitates `chosen` alone.
+    """
+
+    chosen: int
+    rejected: int | None
+    win: float
+    margin: float
+    kind: str
+
+
+class Groups(NamedTuple):
+    """Prompts with their responses: the unit that a policy scores, so that a prompt is computed once per group."""
+
+    prompt_ids: Int[Tensor, "groups prompt"]  # left-padded
+    prompt_mask: Bool[Tensor, "groups prompt"]
+    response_ids: Int[Tensor, "responses response"]  # right-padded
+    response_mask: Bool[Tensor, "responses response"]
+    group: Int[Tensor, " responses"]  # which prompt a response answers
+
+
+class PairBatch(NamedTuple):
+    """One forward pass: groups, and pairs as indices into their responses.
+
+    `scale` makes the sum of per-pair losses the mean over the optimiser step, whatever the number of micro-batches
+    and ranks that share the step.
+    """
+
+    groups: Groups
+    ref_logp: Float[Tensor, " responses"]
+    win_rate: Float[Tensor, " responses"]  # P(response beats the round's policy)
+    chosen: Int[Tensor, " pairs"]
+    rejected: Int[Tensor, " pairs"]  # -1 where there is none
+    pair_win: Float[Tensor, " pairs"]  # P(chosen beats rejected)
+    scale: Float[Tensor, ""]
+
+
+class LossOutput(NamedTuple):
+    """`loss` is per pair, before `scale`; `metrics` are detached scalars."""
+
+    loss: Float[Tensor, " pairs"]
+    metrics: dict[str, Tensor]
