@@ -1,0 +1,44 @@
+"""At the first step of a round the policy still is its reference: its log-probabilities must be the stored ones."""
+
+import lightning as L
+import torch
+
+from sparring.callbacks.hooks import finished_epochs, round_data, using_policy
+from sparring.core.errors import RoundError
+from sparring.core.types import PairBatch
+
+# Rounding of a sum of `length` token log-probabilities grows like its root: nats per root token, by the dtype in use.
+TOLERANCE = {torch.float32: 1e-2, torch.bfloat16: 1e-1, torch.float16: 3e-2}
+
+
+class ReferenceCheck(L.Callback):
+    """Stops the run where templates, padding, dtype, adapters or weights changed between sampling and training.
+
+    Only `reference: previous` has this invariant in every round; with `initial` it holds in round 0.
+    """
+
+    def __init__(self, *, reference: str, epochs_per_round: int) -> None:
+        self.reference = reference
+        self.epochs_per_round = epochs_per_round
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: PairBatch, batch_idx: int
+    ) -> None:
+        index = round_data(trainer).round
+        first = batch_idx == 0 and finished_epochs(trainer) % self.epochs_per_round == 0
+        if not first or (self.reference == "initial" and index != 0):
+            return
+        with using_policy(trainer, pl_module) as policy:
+            logp = policy.logp(batch.groups)
+        gap = (logp - batch.ref_logp).abs()
+        mixed = "mixed" in str(trainer.precision)
+        dtype = torch.get_autocast_dtype(logp.device.type) if mixed else next(policy.parameters()).dtype
+        allowed = TOLERANCE[dtype] * batch.groups.response_mask.sum(-1).sqrt()
+        pl_module.log("train/reference_gap", gap.max())
+        if not bool((gap <= allowed).all()):
+            worst = int((gap - allowed).nan_to_num(float("inf")).argmax())
+            raise RoundError(
+                f"round {index} stores reference log-probability {batch.ref_logp[worst].item():.4f} for a response to which "
+                f"the policy now gives {logp[worst].item():.4f} (allowed gap {allowed[worst].item():.4f}); "
+                "the policy, its template or its precision changed since the round was sampled."
+            )

@@ -1,0 +1,38 @@
+"""What W&B shows beyond scalars: one table of candidates per round, and `round` as the step of what happens once a round."""
+
+import itertools
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.loggers import WandbLogger
+
+from sparring.callbacks.hooks import round_data
+from sparring.data.rounds import read_rows
+
+
+class WandbTables(L.Callback):
+    """One table per round, never a growing one. `rows` candidates of each round are shown."""
+
+    def __init__(self, *, rows: int) -> None:
+        self.rows = rows
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.experiment.define_metric("round")
+                for prefix in ("eval/*", "completions/*", "annotator/*"):
+                    logger.experiment.define_metric(prefix, step_metric="round")
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        data = round_data(trainer)
+        assert data.round is not None
+        path = data.store.table(data.round, "candidates")
+        if not trainer.is_global_zero or not path.exists():
+            return
+        columns = ["prompt_id", "index", "origin", "text", "finish", "defect", "logp"]
+        rows: list[dict[str, Any]] = list(itertools.islice(read_rows(path), self.rows))
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_table(f"candidates/round-{data.round:03d}", columns, [[row[c] for c in columns] for row in rows])

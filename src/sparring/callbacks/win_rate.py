@@ -1,0 +1,188 @@
+"""After each round: held-out prompts, answered by the policy and judged against the base policy and the previous round.
+
+Samples and judgements are stored like a round's, chunk by chunk, so nothing is sampled or judged twice after a kill.
+"""
+
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+
+from sparring.analysis.win_rate import cross_win_rate, measure_win_rate
+from sparring.callbacks.hooks import finished_epochs, using_policy
+from sparring.core.errors import RoundError
+from sparring.core.files import read_json, write_json
+from sparring.core.protocols import Annotator, PromptSource
+from sparring.core.seeding import derive_seed
+from sparring.core.types import Candidates, Judgement
+from sparring.data.rounds import Chunks, read_rows, write_parquet
+from sparring.data.schema import CANDIDATES, to_candidates, to_judgement
+from sparring.policy.sampler import Sampler
+from sparring.rollout.chunks import chunk_ranges, merged, progress, sample_chunk, total_seconds
+from sparring.rollout.preference import annotate_chunk
+
+
+@dataclass(frozen=True, slots=True)
+class _Contest:
+    """Two policies' answers to the same prompts, as one candidate set each: current first."""
+
+    current: Candidates
+    opponent: Candidates
+
+    @property
+    def joined(self) -> Candidates:
+        responses = (*self.current.responses, *self.opponent.responses)
+        return Candidates(self.current.prompt, self.current.prompt_ids, responses)
+
+
+class WinRate(L.Callback):
+    """Measures every round on `prompts.validation`, which is never trained on, and writes `evaluation/round-NNN.json`."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        prompts: PromptSource,
+        sampler: Sampler,
+        annotator: Annotator,
+        chunk_size: int,
+        epochs_per_round: int,
+        seed: int,
+    ) -> None:
+        self.directory = directory
+        self.prompts, self.sampler, self.annotator = prompts, sampler, annotator
+        self.chunk_size, self.epochs_per_round, self.seed = chunk_size, epochs_per_round, seed
+        self._logged = 0
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.ckpt_path is None and not self._samples(0).exists():
+            self._sample(trainer, pl_module, 0)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._ensure(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._ensure(trainer, pl_module)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._ensure(trainer, pl_module)  # a run that was killed after its last step resumes without any epoch
+
+    def _ensure(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        rounds, within = divmod(finished_epochs(trainer), self.epochs_per_round)
+        if rounds == 0 or within or rounds == self._logged:
+            return
+        if not self._report(rounds).exists():
+            if not self._samples(rounds).exists():
+                self._sample(trainer, pl_module, rounds)
+            if trainer.is_global_zero:
+                self._measure(rounds, trainer.global_step)
+            trainer.strategy.barrier("win rate measured")
+        report = read_json(self._report(rounds))
+        if report["global_step"] == trainer.global_step:  # else the resumed log already holds it
+            for logger in trainer.loggers:
+                logger.log_metrics({**report["metrics"], "round": rounds - 1}, step=trainer.global_step)
+        self._logged = rounds
+
+    # `policy-000` is the base policy, `policy-00N` the policy after N rounds
+
+    def _samples(self, rounds: int) -> Path:
+        return self.directory / f"policy-{rounds:03d}.parquet"
+
+    def _report(self, rounds: int) -> Path:
+        return self.directory / f"round-{rounds - 1:03d}.json"
+
+    def _sample(self, trainer: L.Trainer, pl_module: L.LightningModule, rounds: int) -> None:
+        chunks = Chunks(self.directory / f"policy-{rounds:03d}-chunks")
+        prompts = self.prompts.validation
+        with (
+            using_policy(trainer, pl_module) as policy,
+            progress(f"held-out samples after {rounds} rounds", "tok", trainer.global_rank) as bar,
+        ):
+            fingerprint = policy.fingerprint()
+            for number, positions in enumerate(chunk_ranges(len(prompts), self.chunk_size)):
+                if number % trainer.world_size == trainer.global_rank:
+                    sample_chunk(
+                        policy,
+                        self.sampler,
+                        [prompts[i] for i in positions],
+                        chunks,
+                        number,
+                        seed=derive_seed(self.seed, "evaluate", rounds),
+                        fingerprint=fingerprint,
+                        teacher=False,
+                        bar=bar,
+                    )
+        trainer.strategy.barrier("held-out prompts sampled")
+        if trainer.is_global_zero:
+            write_json(self._seconds(rounds), {"seconds": sum(total_seconds(chunks, "candidates").values())})
+            write_parquet(self._samples(rounds), CANDIDATES, merged(chunks, "candidates"))
+            shutil.rmtree(chunks.directory)
+        trainer.strategy.barrier("held-out samples merged")
+
+    def _seconds(self, rounds: int) -> Path:
+        return self.directory / f"policy-{rounds:03d}.json"
+
+    def _measure(self, rounds: int, global_step: int) -> None:
+        started = time.perf_counter()
+        opponents = {"base": 0} | ({"previous": rounds - 1} if rounds > 1 else {})
+        contests = {name: self._judge(rounds, opponent) for name, opponent in opponents.items()}
+        lengths = [len(r.ids) for c in self._read(rounds) for r in c.responses]
+        metrics = {"eval/mean_length": float(np.mean(lengths))}
+        result: dict[str, Any] = {"round": rounds - 1, "global_step": global_step}
+        for name, judged in contests.items():
+            rate = measure_win_rate(
+                [cross_win_rate(j.win, len(c.current.responses)) for c, j in judged if j.status == "ok"],
+                seed=derive_seed(self.seed, "bootstrap", rounds),
+            )
+            result[name] = {
+                "win_rate": rate.win_rate,
+                "ci95": list(rate.ci95),
+                "mean_probability": rate.mean_probability,
+                "prompts": rate.prompts,
+                "aspects": _aspect_win_rates(judged),
+                "judge_calls": sum(j.calls for _, j in judged),
+            }
+            metrics[f"eval/win_rate_vs_{name}"] = rate.win_rate
+            metrics[f"eval/avg_win_prob_vs_{name}"] = rate.mean_probability
+            for aspect, value in result[name]["aspects"].items():
+                metrics[f"eval/{aspect}_vs_{name}"] = value
+        seconds = read_json(self._seconds(rounds))["seconds"] + time.perf_counter() - started
+        result |= {"mean_length": metrics["eval/mean_length"], "metrics": metrics, "seconds": seconds}
+        write_json(self._report(rounds), result)
+
+    def _judge(self, rounds: int, opponent: int) -> list[tuple[_Contest, Judgement]]:
+        """Judgements of two policies' stored answers, one chunk of prompts at a time."""
+        contests = [
+            _Contest(current, other)
+            for current, other in zip(self._read(rounds), self._read(opponent), strict=True)
+        ]
+        chunks = Chunks(self.directory / f"policy-{rounds:03d}-against-{opponent:03d}")
+        judged: list[tuple[_Contest, Judgement]] = []
+        for number, positions in enumerate(chunk_ranges(len(contests), self.chunk_size)):
+            part = [contests[i] for i in positions]
+            if not chunks.has("judgements", number):
+                annotate_chunk(self.annotator, [contest.joined for contest in part], chunks, number)
+            judged += zip(part, (to_judgement(row) for row in chunks.rows("judgements", number)), strict=True)
+        if not any(judgement.status == "ok" for _, judgement in judged):
+            raise RoundError("the annotator gave no verdict on any held-out prompt; see the judgements' status column.")
+        return judged
+
+    def _read(self, rounds: int) -> Iterator[Candidates]:
+        return to_candidates(read_rows(self._samples(rounds)))
+
+
+def _aspect_win_rates(judged: list[tuple[_Contest, Judgement]]) -> dict[str, float]:
+    """For each aspect that the annotator reports, how often the current policy scores above its opponent."""
+    wins: dict[str, list[float]] = {}
+    for contest, judgement in judged:
+        current = len(contest.current.responses)
+        for name, values in judgement.aspects.items():
+            scores = np.array(values)
+            difference = scores[:current, None] - scores[None, current:]
+            wins.setdefault(name, []).append(float(((np.sign(difference) + 1) / 2).mean()))
+    return {name: float(np.mean(values)) for name, values in wins.items()}

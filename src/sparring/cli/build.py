@@ -1,0 +1,114 @@
+"""From a configuration to objects: the only caller of `hydra.utils.instantiate`."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from hydra.utils import instantiate
+from lightning.pytorch.loggers import Logger
+
+from sparring.callbacks.checkpoint import RoundCheckpoint
+from sparring.callbacks.csv_log import CSVLog
+from sparring.callbacks.reference_check import ReferenceCheck
+from sparring.callbacks.regenerate import Regenerate
+from sparring.callbacks.summary import Summary
+from sparring.core.errors import ConfigError, DataError
+from sparring.core.protocols import PromptSource
+from sparring.data.datamodule import RoundDataModule
+from sparring.data.rounds import RoundStore
+from sparring.objectives.base import Objective
+from sparring.policy.policy import Policy
+from sparring.policy.sampler import check_prompts
+from sparring.rollout.chunks import chunk_ranges
+from sparring.rollout.context import Rollout
+from sparring.rollout.preference import PreferenceRollout
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    trainer: L.Trainer
+    objective: Objective
+    data: RoundDataModule
+    log: CSVLog
+
+
+def build(cfg: dict[str, Any], run: Path, *, progress_bar: bool) -> Experiment:
+    """Everything a run needs; prompts, sampler and model are checked against each other before any work.
+
+    `cfg` is the resolved configuration as plain dictionaries.
+    """
+    L.seed_everything(cfg["seed"], verbose=False)
+    rollout: Rollout = make(cfg["rollout"])
+    policy: Policy = make(cfg["model"])
+    check_source(policy, rollout, rounds=cfg["rounds"])
+    objective: Objective = make(cfg["objective"])(policy)
+    data = RoundDataModule(
+        RoundStore(run / "rounds"),
+        batch_size=cfg["batch_size"],
+        accumulate=cfg["accumulate"],
+        pad_id=policy.pad_id,
+        seed=cfg["seed"],
+    )
+    log = CSVLog(run / "metrics.csv")
+    loggers: list[Logger] = [log, *(make(node) for node in cfg["logger"].values())]
+    trainer = make(cfg["trainer"])(
+        max_epochs=cfg["rounds"] * cfg["stop_after_epochs"],
+        accumulate_grad_batches=cfg["accumulate"],
+        default_root_dir=run,
+        callbacks=_callbacks(cfg, run, rollout),
+        logger=loggers,
+        reload_dataloaders_every_n_epochs=1,
+        use_distributed_sampler=False,  # batches know their rank
+        enable_checkpointing=False,  # RoundCheckpoint
+        enable_model_summary=False,
+        enable_progress_bar=progress_bar,
+    )
+    return Experiment(trainer, objective, data, log)
+
+
+def make(node: dict[str, Any]) -> Any:
+    """What a `_target_` node describes; containers arrive as plain lists and dictionaries."""
+    return instantiate(node, _convert_="all")
+
+
+def _callbacks(cfg: dict[str, Any], run: Path, rollout: Rollout) -> list[L.Callback]:
+    """In the order in which they act at the end of an epoch: save, measure, make the next round, sum up, export."""
+    nodes = dict(cfg["callbacks"])
+    epochs: dict[str, Any] = {"epochs_per_round": cfg["stop_after_epochs"]}
+    checkpoint: RoundCheckpoint = make(nodes.pop("checkpoint"))(run / "checkpoints", **epochs)
+    callbacks: list[L.Callback] = [make(nodes.pop("round_optimizer"))(**epochs), checkpoint]
+    win_rate, export = nodes.pop("win_rate"), nodes.pop("export")
+    if isinstance(rollout, PreferenceRollout):
+        callbacks.append(ReferenceCheck(reference=rollout.reference, **epochs))
+        if win_rate is not None:
+            samples = win_rate.pop("samples_per_prompt")
+            callbacks.append(
+                make(win_rate)(
+                    run / "evaluation",
+                    prompts=rollout.prompts,
+                    sampler=replace(rollout.sampler, num_generations=samples),
+                    annotator=rollout.annotator,
+                    seed=cfg["seed"],
+                    **epochs,
+                )
+            )
+    elif win_rate is not None:
+        raise ConfigError("this rollout has no annotator to measure win rates with; set callbacks.win_rate=null.")
+    callbacks.append(Regenerate(rollout, seed=cfg["seed"], initial_policy=checkpoint.policy_path(0), **epochs))
+    if export is not None:
+        callbacks.append(make(export)(run / "export"))
+    callbacks += [make(node) for node in nodes.values() if node is not None]
+    return [*callbacks, Summary(run, objective=cfg["objective"]["_target_"].rsplit(".", 1)[-1])]
+
+
+def check_source(policy: Policy, rollout: Rollout, *, rounds: int) -> None:
+    """Every prompt of every round fits the policy's context beside its answer, and there is something to train on."""
+    source: PromptSource = rollout.prompts
+    for index in range(rounds):
+        if len(source.for_round(index)) == 0:
+            raise DataError(f"round {index} has no prompts; give more prompts, or fewer rounds.")
+    if isinstance(rollout, PreferenceRollout):
+        for prompts in (source.validation, *(source.for_round(index) for index in range(rounds))):
+            for positions in chunk_ranges(len(prompts), rollout.chunk_size):
+                check_prompts(policy, [prompts[i] for i in positions], rollout.sampler.max_new_tokens)

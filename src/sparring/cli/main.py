@@ -1,0 +1,40 @@
+"""The command line. Nothing heavy is imported before a command is known, so that help is instant."""
+
+import os
+import sys
+
+from sparring import __version__
+
+USAGE = """usage: sparring COMMAND ...
+
+  sparring train experiment=NAME [KEY=VALUE ...]   run self-play; the same command continues an interrupted run
+  sparring show RUN [--prompt N]                   the rounds of a run, and one prompt followed through a round
+  sparring --version
+
+`sparring train --help` lists the configuration groups and keys; `sparring train experiment=quickstart` is a first run.
+"""
+
+
+def main() -> None:
+    command, arguments = (sys.argv[1] if len(sys.argv) > 1 else "--help"), sys.argv[2:]
+    if command in ("-h", "--help", "help"):
+        print(USAGE, end="")
+    elif command == "--version":
+        print(f"sparring {__version__}")
+    elif command == "train":
+        import sparring.cli.train as train
+
+        # Lightning starts further ranks by running argv[0] again, so it must be a script that trains.
+        sys.argv = [os.path.abspath(train.__file__), *arguments]
+        train.main()
+    elif command == "show":
+        from sparring.cli.show import main as show
+
+        show(arguments)
+    else:
+        print(f"sparring: there is no command {command!r}; see sparring --help.", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

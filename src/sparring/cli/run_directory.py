@@ -1,0 +1,94 @@
+"""A run's directory: what must be true before a run may start, go on or start over in it."""
+
+import importlib.metadata
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from sparring.core.errors import ConfigError
+from sparring.core.files import atomic_path, read_json, write_json
+
+# Keys that say how to start, not what to run.
+_CONTROL = ("resume", "overwrite")
+_PACKAGES = ("sparring", "torch", "transformers", "lightning", "hydra-core", "peft", "datasets", "pyarrow", "numpy")
+
+
+def prepare(cfg: DictConfig, run: Path) -> Path | None:
+    """Make `run` ready and return the checkpoint to go on from, if there is one. Only rank 0 may call it."""
+    config = run / "config.yaml"
+    if run.exists() and any(run.iterdir()) and not config.exists():
+        raise ConfigError(f"{run} is not empty and holds no run; choose another run_name.")
+    if cfg.resume not in ("auto", "never"):
+        raise ConfigError(f"resume is {cfg.resume!r}; it must be 'auto' or 'never'.")
+    if config.exists() and cfg.resume == "never":
+        if not cfg.overwrite:
+            raise ConfigError(f"{run} holds a run; add overwrite=true to delete it, or choose another run_name.")
+        shutil.rmtree(run)
+    if config.exists():
+        _same_config(cfg, config)
+    else:
+        with atomic_path(config) as temporary:
+            OmegaConf.save(cfg, temporary, resolve=True)
+    write_json(run / "environment.json", environment(cfg))
+    return checkpoint(run)
+
+
+def checkpoint(run: Path) -> Path | None:
+    last = run / "checkpoints" / "last.ckpt"
+    return last if last.exists() else None
+
+
+def finished(run: Path) -> bool:
+    summary = run / "summary.json"
+    return summary.exists() and read_json(summary)["status"] == "finished"
+
+
+def _same_config(cfg: DictConfig, config: Path) -> None:
+    old = _flat(OmegaConf.to_container(OmegaConf.load(config), resolve=True))
+    new = _flat(OmegaConf.to_container(cfg, resolve=True))
+    differing = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    differing = [key for key in differing if key not in _CONTROL]
+    if differing:
+        changes = ", ".join(f"{key}: {old.get(key)} -> {new.get(key)}" for key in differing[:3])
+        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
+        raise ConfigError(
+            f"{config.parent} holds a run of another configuration ({changes}{more}); "
+            "choose another run_name, or start over with resume=never overwrite=true."
+        )
+
+
+def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(node, Mapping):
+        items = ((f"{prefix}.{key}" if prefix else str(key), value) for key, value in node.items())
+        return {key: value for name, child in items for key, value in _flat(child, name).items()}
+    return {prefix: node}
+
+
+def environment(cfg: DictConfig) -> dict[str, Any]:
+    """What a reader needs to know to run this again elsewhere."""
+    return {
+        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "git_commit": _git_commit(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu",
+        "seed": cfg.seed,
+        "threads": torch.get_num_threads(),
+        "command": sys.argv,
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout that sparring runs from; None for an installed wheel."""
+    if shutil.which("git") is None:
+        return None
+    here = Path(__file__).parent
+    result = subprocess.run(["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return result.stdout.strip() or None

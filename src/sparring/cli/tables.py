@@ -1,0 +1,38 @@
+"""What a run looks like in a terminal."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from sparring.core.files import read_json
+
+
+def print_rounds(run: Path) -> None:
+    """The rounds of a run, and the command that looks further."""
+    summary = read_json(run / "summary.json")
+    table = Table(title=f"{run.name}: {summary['objective']}, {summary['status']}")
+    for column in ("round", "win rate vs base", "95% interval", "vs previous", "length", "pairs", "tokens", "judge calls", "seconds"):
+        table.add_column(column, justify="right")
+    for entry in summary["rounds"]:
+        table.add_row(*_cells(entry))
+    console = Console(width=None if Console().is_terminal else 120)
+    console.print(table)
+    console.print(f"look further: sparring show {run}", highlight=False, soft_wrap=True)
+
+
+def _cells(entry: dict[str, Any]) -> list[str]:
+    measured = "win_rate_vs_base" in entry
+    low, high = entry["win_rate_vs_base_ci95"] if measured else (0.0, 0.0)
+    return [
+        str(entry["round"]),
+        f"{entry['win_rate_vs_base']:.3f}" if measured else "-",
+        f"{low:.3f} .. {high:.3f}" if measured else "-",
+        f"{entry['win_rate_vs_previous']:.3f}" if measured else "-",
+        f"{entry['mean_length']:.1f}" if measured else "-",
+        str(sum(entry["funnel"]["kept"].values()) + entry["funnel"].get("replayed", 0)),
+        f"{entry['tokens_sampled']:,}",
+        f"{entry['judge_calls']:,}",
+        f"{sum(entry['seconds'].values()):.1f}",
+    ]

@@ -1,0 +1,178 @@
+"""Tables of a round at rest, and the way from records to rows and back.
+
+Text stands beside token ids so that a human can read a round; ids are what is trained on.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from sparring.core.types import Candidates, Judgement, Message, Pair, Prompt, Response
+
+_TOKENS = pa.list_(pa.int32())
+_NUMBERS = pa.list_(pa.float64())
+
+CANDIDATES = pa.schema(
+    {
+        "prompt_id": pa.string(),
+        "messages": pa.list_(pa.struct({"role": pa.string(), "content": pa.string()})),
+        "meta": pa.string(),  # JSON
+        "prompt_ids": _TOKENS,
+        "index": pa.int16(),
+        "origin": pa.dictionary(pa.int8(), pa.string()),
+        "text": pa.string(),
+        "ids": _TOKENS,
+        "finish": pa.dictionary(pa.int8(), pa.string()),
+        "defect": pa.string(),
+        "logp": pa.float64(),  # of the policy that sampled the round, nats
+        "ref_logp": pa.float64(),  # of the reference in the loss, nats
+    }
+)
+
+JUDGEMENTS = pa.schema(
+    {
+        "prompt_id": pa.string(),
+        "win": pa.list_(_NUMBERS),  # win[i][j] = P(candidate i beats candidate j)
+        "scores": _NUMBERS,
+        "aspects": pa.map_(pa.string(), _NUMBERS),
+        "status": pa.string(),
+        "calls": pa.int32(),
+        "raw": pa.string(),
+    }
+)
+
+PAIRS = pa.schema(
+    {
+        "prompt_id": pa.string(),
+        "prompt": pa.string(),
+        "chosen": pa.string(),
+        "rejected": pa.string(),
+        "kind": pa.dictionary(pa.int8(), pa.string()),
+        "win": pa.float64(),  # P(chosen beats rejected)
+        "margin": pa.float64(),  # on the pairing strategy's scale
+        "chosen_win_rate": pa.float64(),  # P(response beats the round's policy)
+        "rejected_win_rate": pa.float64(),
+        "chosen_rating": pa.float64(),
+        "rejected_rating": pa.float64(),
+        "chosen_ref_logp": pa.float64(),
+        "rejected_ref_logp": pa.float64(),
+        "source_round": pa.int32(),
+        "chosen_index": pa.int16(),
+        "rejected_index": pa.int16(),
+        "prompt_ids": _TOKENS,
+        "chosen_ids": _TOKENS,
+        "rejected_ids": _TOKENS,
+    }
+)
+
+
+def candidate_rows(candidates: Candidates) -> list[dict[str, Any]]:
+    prompt = candidates.prompt
+    shared = {
+        "prompt_id": prompt.id,
+        "messages": [{"role": m.role, "content": m.content} for m in prompt.messages],
+        "meta": json.dumps(dict(prompt.meta)),
+        "prompt_ids": candidates.prompt_ids,
+    }
+    return [
+        shared
+        | {
+            "index": index,
+            "origin": response.origin,
+            "text": response.text,
+            "ids": response.ids,
+            "finish": response.finish,
+            "defect": response.defect,
+            "logp": response.logp,
+            "ref_logp": response.logp,
+        }
+        for index, response in enumerate(candidates.responses)
+    ]
+
+
+def to_candidates(rows: Iterable[dict[str, Any]]) -> Iterator[Candidates]:
+    """Candidate sets from rows in stored order; a row with index 0 begins a set."""
+    group: list[dict[str, Any]] = []
+    for row in rows:
+        if row["index"] == 0 and group:
+            yield _candidates(group)
+            group = []
+        group.append(row)
+    if group:
+        yield _candidates(group)
+
+
+def _candidates(rows: Sequence[dict[str, Any]]) -> Candidates:
+    first = rows[0]
+    teachers = [row["text"] for row in rows if row["origin"] == "teacher"]
+    return Candidates(
+        Prompt(
+            first["prompt_id"],
+            tuple(Message(message["role"], message["content"]) for message in first["messages"]),
+            teachers[0] if teachers else None,
+            json.loads(first["meta"]),
+        ),
+        tuple(first["prompt_ids"]),
+        tuple(
+            Response(row["text"], tuple(row["ids"]), row["origin"], row["finish"], row["logp"], row["defect"])
+            for row in rows
+        ),
+    )
+
+
+def judgement_row(candidates: Candidates, judgement: Judgement) -> dict[str, Any]:
+    return {
+        "prompt_id": candidates.prompt.id,
+        "win": judgement.win.tolist(),
+        "scores": judgement.scores,
+        "aspects": list(judgement.aspects.items()),
+        "status": judgement.status,
+        "calls": judgement.calls,
+        "raw": judgement.raw,
+    }
+
+
+def to_judgement(row: dict[str, Any]) -> Judgement:
+    return Judgement(
+        win=np.array(row["win"], dtype=np.float64),
+        scores=None if row["scores"] is None else tuple(row["scores"]),
+        aspects={name: tuple(values) for name, values in row["aspects"]},
+        status=row["status"],
+        calls=row["calls"],
+        raw=row["raw"],
+    )
+
+
+def pair_row(
+    pair: Pair,
+    candidates: Candidates,
+    ref_logps: Sequence[float],
+    win_rates: Sequence[float],
+    ratings: Sequence[float] | None,
+    source_round: int,
+) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "prompt_id": candidates.prompt.id,
+        "prompt": candidates.prompt.text,
+        "kind": pair.kind,
+        "win": pair.win,
+        "margin": pair.margin,
+        "source_round": source_round,
+        "prompt_ids": candidates.prompt_ids,
+    }
+    for side, index in (("chosen", pair.chosen), ("rejected", pair.rejected)):
+        if index is None:
+            continue
+        response = candidates.responses[index]
+        row |= {
+            side: response.text,
+            f"{side}_win_rate": win_rates[index],
+            f"{side}_rating": None if ratings is None else ratings[index],
+            f"{side}_ref_logp": ref_logps[index],
+            f"{side}_index": index,
+            f"{side}_ids": response.ids,
+        }
+    return row

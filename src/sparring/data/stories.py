@@ -1,0 +1,179 @@
+"""A world that needs no download: requests for tiny stories, good answers to them, and a corpus of imperfect ones.
+
+`Stories` asks; its teacher obeys. `StoryCorpus` is what a tiny policy is pretrained on: its stories obey only
+sometimes and each fault is an independent choice: answers to one prompt differ, and there is something to prefer.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache, partial
+from itertools import combinations
+from random import Random
+from typing import Any, Literal, overload
+
+from sparring.core.errors import ConfigError
+from sparring.core.identity import prompt_id
+from sparring.core.seeding import derive_seed, numpy_rng
+from sparring.core.types import Message, Prompt
+from sparring.data.splits import Split, round_indices
+from sparring.data.story_grammar import KIND, NIGHT_LEADS, SEA_LEADS, Style, write_sentences
+
+Side = Literal["train", "validation"]
+
+PRINCIPLES: dict[str, str] = {
+    "short": "Use short sentences.",
+    "cheerful": "Be cheerful.",
+    "sea": "Tell it about the sea.",
+    "night": "Let it happen at night.",
+    "speech": "Let somebody speak.",
+}
+WORDS_ASKED = 3
+LENGTHS = (3, 4, 5, 6)  # sentences
+VALIDATION_SHARE = 8  # one word set in so many is for validation
+
+# The corpus: chances of each habit, drawn independently, so that any two habits are found apart.
+PRINCIPLED = 0.35
+UNASKED_PRINCIPLE = 0.2  # where no principle is given: without it, a principle would be all or nothing
+WORD_MISSING = 0.5  # each requested word
+OTHER_NOUN = 0.2  # in a sentence without a requested word
+OTHER_LENGTH = 0.5
+CLOSING_MISSING = 0.15
+CUT_OFF = 0.25
+SENTENCE_REPEATED = 0.25
+PLAIN = 0.4
+NAMING = (0.1, 0.5, 0.9)
+
+
+class Rows(Sequence[Prompt]):
+    """Prompts that are made when they are read."""
+
+    def __init__(self, make: Callable[[int], Prompt], positions: Sequence[int]) -> None:
+        self._make = make
+        self._positions = positions
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    @overload
+    def __getitem__(self, index: int) -> Prompt: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Rows": ...
+    def __getitem__(self, index: int | slice) -> "Prompt | Rows":
+        if isinstance(index, slice):
+            return Rows(self._make, self._positions[index])
+        return self._make(self._positions[index])
+
+
+class Stories:
+    """Requests for stories that use three words in three to six sentences; the teacher's story does so.
+
+    Which side a prompt belongs to depends on its set of words alone, never on the seed, and a side is read along a
+    random permutation of its requests: no prompt is on both sides, none is twice on one.
+    """
+
+    def __init__(self, *, train: int, validation: int, split: Split, rounds: int, seed: int) -> None:
+        self._requests: dict[Side, list[int]] = {
+            "train": _order("train", train, seed),
+            "validation": _order("validation", validation, seed),
+        }
+        self._split: Split = split
+        self._rounds = rounds
+        self._seed = seed
+
+    @property
+    def validation(self) -> Rows:
+        return Rows(partial(self._prompt, "validation"), range(len(self._requests["validation"])))
+
+    def for_round(self, index: int) -> Rows:
+        size = len(self._requests["train"])
+        positions = round_indices(size, index, split=self._split, rounds=self._rounds, seed=self._seed)
+        return Rows(partial(self._prompt, "train"), positions)
+
+    def _prompt(self, side: Side, position: int) -> Prompt:
+        which, length = divmod(self._requests[side][position], len(LENGTHS))
+        words, sentences = word_sets(side)[which], LENGTHS[length]
+        rng = Random(derive_seed(self._seed, type(self).__name__, side, position))
+        return self._write(rng, rng.sample(words, len(words)), sentences)
+
+    def _write(self, rng: Random, words: list[str], sentences: int) -> Prompt:
+        return _prompt(words, sentences, teacher=obedient_story(rng, words, sentences))
+
+
+class StoryCorpus(Stories):
+    """The same requests, some under a principle: the principle is kept, the request is met only at times."""
+
+    def _write(self, rng: Random, words: list[str], sentences: int) -> Prompt:
+        principle = rng.choice(tuple(PRINCIPLES)) if rng.random() < PRINCIPLED else None
+        return _prompt(words, sentences, teacher=faulty_story(rng, words, sentences, principle), principle=principle)
+
+
+def side_of(words: Sequence[str]) -> Side:
+    """A function of the set of words, so that every source and seed agrees on what is held out."""
+    return "train" if derive_seed("story side", *sorted(words)) % VALIDATION_SHARE else "validation"
+
+
+@cache
+def word_sets(side: Side) -> tuple[tuple[str, ...], ...]:
+    return tuple(words for words in combinations(KIND, WORDS_ASKED) if side_of(words) == side)
+
+
+def obedient_story(rng: Random, words: Sequence[str], sentences: int) -> str:
+    return " ".join(write_sentences(rng, _nouns(rng, words, sentences), Style(naming=0.7)))
+
+
+def faulty_story(rng: Random, words: Sequence[str], sentences: int, principle: str | None) -> str:
+    """A story that keeps the principle, if any, and of the request only what chance leaves."""
+    length = sentences
+    if rng.random() < OTHER_LENGTH:
+        length = rng.choice([other for other in range(2, 8) if 0 < abs(other - sentences) <= 2])
+    if principle is None and rng.random() < UNASKED_PRINCIPLE:
+        principle = rng.choice(tuple(PRINCIPLES))
+    style = Style(plain=rng.random() < PLAIN, closing=rng.random() >= CLOSING_MISSING, naming=rng.choice(NAMING))
+    kept = [word for word in words if rng.random() >= WORD_MISSING][:length]
+    told = write_sentences(rng, _nouns(rng, kept, length), _follow(style, principle))
+    if rng.random() < SENTENCE_REPEATED:
+        again = rng.randrange(len(told))
+        told.insert(again, told[again])
+    if rng.random() < CUT_OFF:
+        last = told[-1].split()
+        told[-1] = " ".join(last[: rng.randrange(1, len(last))]).rstrip(",")
+    return " ".join(told)
+
+
+def _follow(style: Style, principle: str | None) -> Style:
+    match principle:
+        case "short":
+            return replace(style, short=True)
+        case "cheerful":
+            return replace(style, mark="!")
+        case "sea":
+            return replace(style, leads=SEA_LEADS)
+        case "night":
+            return replace(style, leads=NIGHT_LEADS)
+        case "speech":
+            return replace(style, speech=True)
+        case _:
+            return style
+
+
+def _nouns(rng: Random, words: Sequence[str], count: int) -> list[str | None]:
+    """The given words and, for the sentences left, others or none, in random order."""
+    others = rng.sample([noun for noun in KIND if noun not in words], count - len(words))
+    return rng.sample([*words, *(noun if rng.random() < OTHER_NOUN else None for noun in others)], count)
+
+
+def _prompt(words: list[str], sentences: int, teacher: str, principle: str | None = None) -> Prompt:
+    request = Message("user", f"Write a story of {sentences} sentences with the words: {', '.join(words)}.")
+    messages = (request,) if principle is None else (Message("system", PRINCIPLES[principle]), request)
+    meta: dict[str, Any] = {"words": words, "sentences": sentences}
+    if principle is not None:
+        meta["principle"] = principle
+    return Prompt(prompt_id(messages), messages, teacher, meta)
+
+
+def _order(side: Side, size: int, seed: int) -> list[int]:
+    """The first `size` of a random permutation of a side's requests, a request being a word set and a length."""
+    available = len(word_sets(side)) * len(LENGTHS)
+    if not 0 <= size <= available:
+        raise ConfigError(f"{size} {side} stories were asked for, but there are {available}; set prompts.{side} lower.")
+    return numpy_rng(seed, "stories", side).permutation(available)[:size].tolist()

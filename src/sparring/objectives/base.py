@@ -1,0 +1,75 @@
+"""What all objectives share: the training step, the optimiser, and a checkpoint of nothing but what is trained."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+from sparring.core.errors import TrainingError
+from sparring.core.types import LossOutput, PairBatch
+from sparring.policy.policy import Policy
+
+OptimizerFactory = Callable[[Iterable[Parameter]], Optimizer]
+
+
+class Objective(L.LightningModule):
+    """A loss on pairs under a policy. Subclasses write `loss`; nothing here samples, judges or reads files."""
+
+    def __init__(self, policy: Policy, optimizer: OptimizerFactory) -> None:
+        super().__init__()
+        self.policy = policy
+        self.optimizer_factory = optimizer
+        self.strict_loading = False  # checkpoints hold trainable weights only
+
+    @abstractmethod
+    def loss(self, batch: PairBatch) -> LossOutput:
+        """Per-pair losses under the current policy, and what to log."""
+
+    def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
+        output = self.loss(batch)
+        loss = output.loss.sum() * batch.scale
+        if not torch.isfinite(loss):
+            raise self._not_finite(loss, batch, batch_idx)
+        metrics = {"loss": loss.detach(), **output.metrics}
+        self.log_dict({f"train/{name}": value for name, value in metrics.items()}, batch_size=len(batch.chosen))
+        return loss
+
+    def configure_optimizers(self) -> Optimizer:
+        optimizer = self.optimizer_factory([p for p in self.policy.parameters() if p.requires_grad])
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]  # the peak, which the schedule scales
+        return optimizer
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        trainable = {name for name, parameter in self.named_parameters(remove_duplicate=False) if parameter.requires_grad}
+        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trainable}
+
+    def _not_finite(self, loss: Tensor, batch: PairBatch, batch_idx: int) -> TrainingError:
+        directory = self.trainer.default_root_dir
+        path = f"{directory}/failed-batch-rank{self.global_rank}.pt"
+        torch.save({"groups": batch.groups._asdict(), **{k: v for k, v in batch._asdict().items() if k != "groups"}}, path)
+        return TrainingError(
+            f"the loss of batch {batch_idx} in epoch {self.current_epoch} is {loss.item()}; the batch was saved to {path} "
+            "and the last checkpoint is intact; lower the learning rate or look at the batch."
+        )
+
+
+def contrast_metrics(
+    chosen_logp: Tensor, rejected_logp: Tensor, chosen_ref_logp: Tensor, rejected_ref_logp: Tensor, *, beta: float
+) -> dict[str, Tensor]:
+    """TRL's metrics of a pair loss: `rewards/*` are implicit, beta * (log pi - log ref); `logps/*` are in nats."""
+    chosen = beta * (chosen_logp - chosen_ref_logp).detach()
+    rejected = beta * (rejected_logp - rejected_ref_logp).detach()
+    return {
+        "rewards/chosen": chosen.mean(),
+        "rewards/rejected": rejected.mean(),
+        "rewards/margins": (chosen - rejected).mean(),
+        "rewards/accuracies": (chosen > rejected).float().mean(),
+        "logps/chosen": chosen_logp.detach().mean(),
+        "logps/rejected": rejected_logp.detach().mean(),
+    }

@@ -1,0 +1,133 @@
+"""From one prompt's preferences to its training pairs, and the count of everything lost on the way."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from sparring.core.errors import RoundError
+from sparring.core.preference import check_win_matrix
+from sparring.core.protocols import PairFilter, PairingStrategy
+from sparring.core.types import Candidates, Judgement, Pair
+
+Counts = Mapping[str, int]
+
+
+def _no_counts() -> dict[str, int]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Funnel:
+    """Counts of one or many prompts; funnels add up, and `sum(funnels, Funnel())` is a round's.
+
+    `defects` counts candidates by kind, `failed` judgements by status, `dropped` pairs by the first rule that fired,
+    `kept` pairs by kind. Every proposed pair is either dropped or kept; `replayed` ones come on top.
+    """
+
+    prompts: int = 0
+    candidates: int = 0
+    defects: Counts = field(default_factory=_no_counts)
+    failed: Counts = field(default_factory=_no_counts)
+    proposed: int = 0
+    dropped: Counts = field(default_factory=_no_counts)
+    kept: Counts = field(default_factory=_no_counts)
+    replayed: int = 0
+
+    def __post_init__(self) -> None:
+        accounted = sum(self.dropped.values()) + sum(self.kept.values())
+        if self.proposed != accounted:
+            raise RoundError(
+                f"A funnel proposes {self.proposed} pairs and accounts for {accounted}: pair the round again."
+            )
+
+    def __add__(self, other: "Funnel") -> "Funnel":
+        return Funnel(
+            prompts=self.prompts + other.prompts,
+            candidates=self.candidates + other.candidates,
+            defects=_merged(self.defects, other.defects),
+            failed=_merged(self.failed, other.failed),
+            proposed=self.proposed + other.proposed,
+            dropped=_merged(self.dropped, other.dropped),
+            kept=_merged(self.kept, other.kept),
+            replayed=self.replayed + other.replayed,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and dictionaries, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> "Funnel":
+        names = {entry.name for entry in fields(cls)}
+        if record.keys() != names:
+            raise RoundError(
+                f"A funnel's record has the keys {sorted(record)}, not {sorted(names)}: pair the round again."
+            )
+        return cls(**record)
+
+    def describe(self) -> str:
+        """A block of lines for the terminal."""
+        return "\n".join(
+            [
+                f"prompts     {self.prompts:>8,}{_listed(self.failed, 'judgements failed')}",
+                f"candidates  {self.candidates:>8,}{_listed(self.defects, 'defective')}",
+                f"proposed    {self.proposed:>8,}",
+                f"dropped     {sum(self.dropped.values()):>8,}{_listed(self.dropped)}",
+                f"kept        {sum(self.kept.values()):>8,}{_listed(self.kept)}",
+                f"replayed    {self.replayed:>8,}",
+            ]
+        )
+
+
+class Pairing:
+    """A strategy and the filters behind it, in order. A filter set to null is skipped."""
+
+    def __init__(self, strategy: PairingStrategy, filters: Mapping[str, PairFilter | None]) -> None:
+        self.strategy = strategy
+        self.filters = [rule for rule in filters.values() if rule is not None]
+
+    def __call__(self, candidates: Candidates, judgement: Judgement) -> tuple[list[Pair], Funnel]:
+        _check(candidates, judgement)
+        proposed = self.strategy(candidates, judgement)
+        verdicts = [self._first_objection(pair, candidates, judgement) for pair in proposed]
+        pairs = [pair for pair, objection in zip(proposed, verdicts, strict=True) if objection is None]
+        funnel = Funnel(
+            prompts=1,
+            candidates=len(candidates.responses),
+            defects=_counted(response.defect for response in candidates.responses),
+            failed={} if judgement.status == "ok" else {judgement.status: 1},
+            proposed=len(proposed),
+            dropped=_counted(verdicts),
+            kept=_counted(pair.kind for pair in pairs),
+        )
+        return pairs, funnel
+
+    def _first_objection(self, pair: Pair, candidates: Candidates, judgement: Judgement) -> str | None:
+        return next((rule.name for rule in self.filters if not rule(pair, candidates, judgement)), None)
+
+
+def _check(candidates: Candidates, judgement: Judgement) -> None:
+    where = f"prompt {candidates.prompt.id}"
+    check_win_matrix(judgement.win, where)
+    if len(judgement.win) != len(candidates.responses):
+        raise RoundError(
+            f"The judgement of {where} is about {len(judgement.win)} candidates, but {len(candidates.responses)} were"
+            " sampled: annotate the round again."
+        )
+
+
+def _counted(names: Iterable[str | None]) -> dict[str, int]:
+    return dict(Counter(name for name in names if name is not None))
+
+
+def _merged(left: Counts, right: Counts) -> dict[str, int]:
+    return dict(Counter(left) + Counter(right))
+
+
+def _listed(counts: Counts, title: str = "") -> str:
+    """What a total consists of, most frequent first; nothing where nothing was counted."""
+    if not counts:
+        return ""
+    parts = ", ".join(f"{name} {count:,}" for name, count in Counter(counts).most_common())
+    return f"   {title}: {parts}" if title else f"   {parts}"

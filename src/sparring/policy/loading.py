@@ -1,0 +1,197 @@
+"""From a path or a list of sizes to a `Policy`; dropout is off, always: a log-ratio of two dropout masks is noise.
+
+A LoRA is put on here, once. Quantised and sharded loading are not here.
+"""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from sparring.core.errors import ConfigError
+from sparring.core.seeding import torch_seed
+from sparring.policy.policy import Policy
+
+if TYPE_CHECKING:
+    import peft  # takes a second to import, so only users of LoRA pay for it
+
+DTYPES = ("float32", "bfloat16", "float16", "auto")
+PACKAGED = "sparring:"
+
+
+def load_policy(
+    path: str,
+    *,
+    dtype: str = "float32",
+    attn_implementation: str = "sdpa",
+    trust_remote_code: bool = False,
+    lora: "peft.LoraConfig | None" = None,
+    gradient_checkpointing: bool = False,
+    random_init: bool = False,
+    seed: int = 0,
+    config_overrides: dict[str, Any] | None = None,
+    tokenizer: str | None = None,
+) -> Policy:
+    """The model and tokenizer at `path`: a directory, a name on the hub, or "sparring:tiny", which is in this package.
+
+    `random_init` takes only the configuration from `path` and draws the weights from `seed`.
+    """
+    source = resolve(path)
+    try:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise ConfigError(unreadable("model", path, error)) from error
+    without_dropout(config)
+    for name, value in (config_overrides or {}).items():
+        if not hasattr(config, name):
+            raise ConfigError(f"model.config_overrides.{name} is no setting of a {config.model_type} model; remove it.")
+        setattr(config, name, value)
+    options = {"dtype": checked_dtype(dtype), "attn_implementation": attn_implementation}
+    options["trust_remote_code"] = trust_remote_code
+    if random_init:
+        model = from_config(config, seed, **options)
+    else:
+        model = from_weights(path, source, config, **options)
+    return finish(model, load_tokenizer(tokenizer or path, trust_remote_code), lora, gradient_checkpointing)
+
+
+def random_llama(
+    *,
+    tokenizer: str | PreTrainedTokenizerBase,
+    hidden_size: int,
+    intermediate_size: int,
+    num_hidden_layers: int,
+    num_attention_heads: int,
+    num_key_value_heads: int,
+    max_position_embeddings: int,
+    tie_word_embeddings: bool = True,
+    dtype: str = "float32",
+    attn_implementation: str = "sdpa",
+    lora: "peft.LoraConfig | None" = None,
+    gradient_checkpointing: bool = False,
+    seed: int = 0,
+) -> Policy:
+    """A Llama with random weights and the vocabulary of `tokenizer`: for pretraining, and for measuring speed."""
+    words = load_tokenizer(tokenizer, trust_remote_code=False) if isinstance(tokenizer, str) else tokenizer
+    config = LlamaConfig(
+        vocab_size=len(words),
+        hidden_size=hidden_size,
+        intermediate_size=intermediate_size,
+        num_hidden_layers=num_hidden_layers,
+        num_attention_heads=num_attention_heads,
+        num_key_value_heads=num_key_value_heads,
+        max_position_embeddings=max_position_embeddings,
+        tie_word_embeddings=tie_word_embeddings,
+        bos_token_id=words.bos_token_id,
+        eos_token_id=words.eos_token_id,
+        pad_token_id=words.pad_token_id,
+    )
+    if dtype == "auto":
+        raise ConfigError("model.dtype is 'auto', which a model without stored weights cannot have; name one.")
+    model = from_config(config, seed, dtype=checked_dtype(dtype), attn_implementation=attn_implementation)
+    return finish(model, words, lora, gradient_checkpointing)
+
+
+def resolve(path: str) -> str:
+    """A directory that exists, or else what can only be a name on the hub."""
+    if path.startswith(PACKAGED):
+        directory = Path(str(files("sparring"))) / "assets" / path.removeprefix(PACKAGED)
+        if not directory.is_dir():
+            raise ConfigError(f"{path} is not in this installation of sparring; name a directory or a model of the hub.")
+        return str(directory)
+    directory = Path(path).expanduser()
+    if not directory.is_dir():
+        if directory.is_absolute() or path.startswith((".", "~")) or directory.exists():
+            raise ConfigError(f"there is no directory {path}; give the directory of a model, or a name on the hub.")
+        return path
+    if not (directory / "config.json").is_file():
+        if (directory / "adapter_config.json").is_file():
+            raise ConfigError(f"{path} holds only a LoRA adapter; export the policy with the adapter merged and use that.")
+        raise ConfigError(f"{path} is no model directory: it has no config.json; give the directory of a saved model.")
+    return str(directory)
+
+
+def load_tokenizer(path: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+    # Not `resolve`: a tokenizer's directory needs no model in it.
+    source = resolve(path) if path.startswith(PACKAGED) or not Path(path).expanduser().is_dir() else path
+    try:
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise ConfigError(unreadable("tokenizer", path, error)) from error
+
+
+def from_weights(path: str, source: str, config: PreTrainedConfig, **options: Any) -> PreTrainedModel:
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(source, config=config, output_loading_info=True, **options)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ConfigError(unreadable("model", path, error)) from error
+    if report["missing_keys"]:
+        raise ConfigError(
+            f"the weights of {path} lack {len(report['missing_keys'])} tensors, {min(report['missing_keys'])} among them, "
+            "which would be random; give a complete model."
+        )
+    return model
+
+
+def from_config(config: PreTrainedConfig, seed: int, **options: Any) -> PreTrainedModel:
+    with torch_seed(seed, torch.device("cpu")):
+        return AutoModelForCausalLM.from_config(config, **options)
+
+
+def finish(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    lora: "peft.LoraConfig | None",
+    gradient_checkpointing: bool,
+) -> Policy:
+    embedded = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > embedded:
+        raise ConfigError(f"the tokenizer has {len(tokenizer)} tokens but the model knows {embedded}; give the model's own.")
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    if gradient_checkpointing:
+        # Renamed in transformers 5.2x; both names take the same settings.
+        enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
+        enable({"use_reentrant": False})
+    wrapped = model if lora is None else with_lora(model, lora)
+    return Policy(wrapped.train(), tokenizer)  # without dropout the mode matters to gradient checkpointing alone
+
+
+def with_lora(model: PreTrainedModel, lora: "peft.LoraConfig") -> nn.Module:
+    from peft import get_peft_model
+
+    if lora.lora_dropout:
+        raise ConfigError(f"model.lora.lora_dropout is {lora.lora_dropout}, but policies train without dropout; set it to 0.")
+    return get_peft_model(model, lora)
+
+
+def without_dropout(config: PreTrainedConfig) -> None:
+    """Every dropout and layer-drop rate that the configuration names becomes 0."""
+    settings = config.get_text_config(decoder=True)
+    for name, value in settings.to_dict().items():
+        if isinstance(value, float) and any(word in name for word in ("dropout", "pdrop", "layerdrop")):
+            setattr(settings, name, 0.0)
+
+
+def checked_dtype(dtype: str) -> str:
+    if dtype not in DTYPES:
+        raise ConfigError(f"model.dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}.")
+    return dtype
+
+
+def unreadable(what: str, path: str, error: Exception) -> str:
+    reason = " ".join(str(error).split())[:200]
+    return f"cannot read the {what} {path!r}; check its name, and the network if it is on the hub ({reason})."

@@ -1,0 +1,105 @@
+"""Sampling K responses per prompt with the model in memory.
+
+Log-probabilities are not recorded here but computed by the training forward (`scoring.py`), for in bf16 the two differ.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+from sparring.core.collate import cut_batches
+from sparring.core.errors import ConfigError, DataError
+from sparring.core.seeding import derive_seed, torch_seed
+from sparring.core.types import Candidates, Prompt, Response
+from sparring.policy.decoding import decode
+from sparring.policy.defects import find_defect
+from sparring.policy.policy import Policy
+
+
+def ignore(tokens: int) -> None:
+    """Progress that nobody watches."""
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Draws `num_generations` responses per prompt; `top_k` 0 and `top_p` 1 are off, and `top_k` 1 is greedy.
+
+    A batch holds at most `token_budget` tokens: its rows times the longest prompt and `max_new_tokens`. A sample is
+    marked defective when it does not end, or when more than `max_repeat_share` of its `repeat_ngram`-grams repeat.
+    """
+
+    num_generations: int
+    temperature: float
+    top_p: float
+    top_k: int
+    max_new_tokens: int
+    token_budget: int
+    repeat_ngram: int = 8
+    max_repeat_share: float = 0.2
+
+    def __post_init__(self) -> None:
+        for name in ("num_generations", "max_new_tokens", "token_budget", "repeat_ngram"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"sampler.{name} is {getattr(self, name)}; it must be 1 or more.")
+        if self.temperature <= 0:
+            raise ConfigError(
+                f"sampler.temperature is {self.temperature}; it must be above 0: for greedy decoding set top_k=1."
+            )
+        if not 0 < self.top_p <= 1:
+            raise ConfigError(f"sampler.top_p is {self.top_p}; it must be above 0 and at most 1.")
+        if self.top_k < 0:
+            raise ConfigError(f"sampler.top_k is {self.top_k}; it must be 0 (off) or more.")
+
+    def __call__(
+        self, policy: Policy, prompts: Sequence[Prompt], *, seed: int, on_tokens: Callable[[int], object] = ignore
+    ) -> list[Candidates]:
+        """Candidates in the order of `prompts`, `logp` not yet known. `on_tokens` hears of each batch's new tokens."""
+        rendered = check_prompts(policy, prompts, self.max_new_tokens)
+        lengths = [len(ids) + self.max_new_tokens for ids in rendered]
+        batches = cut_batches(lengths, [self.num_generations] * len(prompts), self.token_budget)
+        candidates: dict[int, Candidates] = {}
+        with policy.evaluating():
+            for number, batch in enumerate(batches):
+                with torch_seed(derive_seed(seed, number), policy.device):
+                    rows = decode(
+                        policy,
+                        [rendered[i] for i in batch],
+                        copies=self.num_generations,
+                        max_new_tokens=self.max_new_tokens,
+                        warpers=self._warpers(),
+                    )
+                on_tokens(sum(len(row) for row in rows))
+                for place, i in enumerate(batch):
+                    samples = rows[place * self.num_generations : (place + 1) * self.num_generations]
+                    responses = tuple(self._response(policy, rendered[i], ids) for ids in samples)
+                    candidates[i] = Candidates(prompts[i], rendered[i], responses)
+        return [candidates[i] for i in range(len(prompts))]
+
+    def _response(self, policy: Policy, prompt_ids: tuple[int, ...], ids: tuple[int, ...]) -> Response:
+        finish = "stop" if ids[-1] in policy.eos_ids else "length"
+        defect = find_defect(ids, finish, ngram=self.repeat_ngram, max_repeat_share=self.max_repeat_share)
+        return Response(policy.decode(prompt_ids, ids), ids, "policy", finish, float("nan"), defect)
+
+    def _warpers(self) -> LogitsProcessorList:
+        warpers = LogitsProcessorList()
+        if self.temperature != 1:
+            warpers.append(TemperatureLogitsWarper(self.temperature))
+        if self.top_k:
+            warpers.append(TopKLogitsWarper(self.top_k))
+        if self.top_p < 1:
+            warpers.append(TopPLogitsWarper(self.top_p))
+        return warpers
+
+
+def check_prompts(policy: Policy, prompts: Sequence[Prompt], max_new_tokens: int) -> list[tuple[int, ...]]:
+    """The rendered prompts; an error if one leaves no room for a response of `max_new_tokens`."""
+    rendered = [policy.render(prompt) for prompt in prompts]
+    for prompt, ids in zip(prompts, rendered, strict=True):
+        if len(ids) + max_new_tokens > policy.context:
+            words = " ".join(prompt.text.split()[:8])
+            raise DataError(
+                f"prompt {prompt.id} ({words!r} ...) has {len(ids)} tokens, and with max_new_tokens={max_new_tokens} "
+                f"exceeds the model's context of {policy.context}; drop it or lower max_new_tokens."
+            )
+    return rendered

@@ -1,0 +1,80 @@
+"""Sampling in chunks: what a rollout does for training rounds, and the win-rate callback for held-out prompts.
+
+A chunk is a fixed set of prompts with a seed of its own, sampled by one rank; so a round does not depend on how many
+ranks made it, and a killed run loses one chunk at most.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+
+from tqdm import tqdm
+
+from sparring.core.errors import RoundError
+from sparring.core.seeding import derive_seed
+from sparring.core.types import Candidates, Prompt
+from sparring.data.rounds import Chunks
+from sparring.data.schema import CANDIDATES, candidate_rows, to_candidates
+from sparring.policy.policy import Policy
+from sparring.policy.sampler import Sampler
+from sparring.policy.scoring import score, with_teacher
+
+
+def chunk_ranges(prompts: int, chunk_size: int) -> list[range]:
+    return [range(start, min(start + chunk_size, prompts)) for start in range(0, prompts, chunk_size)]
+
+
+def sample_chunk(
+    policy: Policy,
+    sampler: Sampler,
+    prompts: Sequence[Prompt],
+    chunks: Chunks,
+    number: int,
+    *,
+    seed: int,
+    fingerprint: str,
+    teacher: bool,
+    bar: "tqdm[None]",
+) -> list[Candidates]:
+    """The candidates of chunk `number`, read back if an earlier process has sampled it with the same policy."""
+    if chunks.has("candidates", number):
+        sampled_by = chunks.facts("candidates", number)["policy"]
+        if sampled_by != fingerprint:
+            raise RoundError(
+                f"{chunks.path('candidates', number)} was sampled by policy {sampled_by}, but the policy is now "
+                f"{fingerprint}; start over with resume=never overwrite=true."
+            )
+        return list(to_candidates(chunks.rows("candidates", number)))
+    started = time.perf_counter()
+    sampled = sampler(policy, prompts, seed=derive_seed(seed, number), on_tokens=bar.update)
+    if teacher:
+        sampled = [with_teacher(policy, candidates) for candidates in sampled]
+    between = time.perf_counter()
+    scored = score(policy, sampled, token_budget=sampler.token_budget)
+    facts = {
+        "policy": fingerprint,
+        "seed": derive_seed(seed, number),
+        "seconds": {"sample": between - started, "reference": time.perf_counter() - between},
+    }
+    rows = [row for candidates in scored for row in candidate_rows(candidates)]
+    chunks.write("candidates", number, CANDIDATES, rows, facts)
+    return list(to_candidates(chunks.rows("candidates", number)))
+
+
+def progress(description: str, unit: str, rank: int) -> "tqdm[None]":
+    """A progress bar with a rate on a terminal's rank 0, nothing elsewhere."""
+    return tqdm(desc=description, unit=unit, unit_scale=True, leave=False, disable=True if rank else None)
+
+
+def merged(chunks: Chunks, table: str) -> Iterator[dict[str, object]]:
+    """All rows of a table, chunk by chunk, in the order of the prompts."""
+    for number in range(chunks.count(table)):
+        yield from chunks.rows(table, number)
+
+
+def total_seconds(chunks: Chunks, table: str) -> dict[str, float]:
+    """What the chunks of a table took, by stage, whichever processes and ranks made them."""
+    totals: dict[str, float] = {}
+    for number in range(chunks.count(table)):
+        for stage, seconds in chunks.facts(table, number)["seconds"].items():
+            totals[stage] = totals.get(stage, 0.0) + seconds
+    return totals

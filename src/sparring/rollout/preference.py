@@ -1,0 +1,269 @@
+"""One round of preference self-play: sample, score under the reference, annotate, pair, replay (DNO, SPPO).
+
+`collect` is every rank's share of the work, chunk by chunk; `assemble` is rank 0's, once all chunks are there. Both may
+be called again after a kill: what is on disk is not made twice.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from tqdm import tqdm
+
+from sparring.core.errors import ConfigError, RoundError
+from sparring.core.preference import check_win_matrix, win_rates
+from sparring.core.protocols import Annotator, PromptSource
+from sparring.core.seeding import derive_seed, numpy_rng
+from sparring.core.types import Candidates, Judgement
+from sparring.data.rounds import ROW_GROUP, Chunks, read_rows, write_parquet
+from sparring.data.schema import (
+    CANDIDATES,
+    JUDGEMENTS,
+    PAIRS,
+    judgement_row,
+    pair_row,
+    to_candidates,
+    to_judgement,
+)
+from sparring.pairing.funnel import Funnel, Pairing
+from sparring.pairing.replay import choose_replay, replay_shares
+from sparring.policy.policy import Policy
+from sparring.policy.sampler import Sampler
+from sparring.policy.scoring import score_groups
+from sparring.rollout.chunks import chunk_ranges, merged, progress, sample_chunk, total_seconds
+from sparring.rollout.context import RoundContext
+from sparring.rollout.statistics import SampleStatistics
+
+REFERENCE = pa.schema({"prompt_id": pa.string(), "ref_logp": pa.list_(pa.float64())})
+
+Reference = Literal["previous", "initial"]
+
+
+@dataclass(frozen=True)
+class PreferenceRollout:
+    """Samples `sampler.num_generations` responses per prompt from the round's policy and turns them into pairs.
+
+    `reference` names the policy in the loss: "previous" is the round's own (DNO, SPPO), "initial" the one training
+    began with (iterative DPO as RLHFlow runs it). `replay` is the share of the previous round's pairs that is trained
+    on again, halving for each round further back (arXiv 2404.03715 §5.1); 0 turns it off. `teacher` adds the prompt's
+    teacher answer, where it has one, to the candidates.
+    """
+
+    prompts: PromptSource
+    sampler: Sampler
+    annotator: Annotator
+    pairing: Pairing
+    chunk_size: int
+    reference: Reference
+    replay: float
+    teacher: bool
+
+    def __post_init__(self) -> None:
+        if self.sampler.num_generations < 2:
+            raise ConfigError(
+                f"sampler.num_generations is {self.sampler.num_generations}, but a preference needs at least 2 "
+                "responses per prompt; set sampler.num_generations=2 or more."
+            )
+        if self.reference not in ("previous", "initial"):
+            raise ConfigError(f"rollout.reference is {self.reference!r}; it must be 'previous' or 'initial'.")
+
+    # ---------------------------------------------------------------- every rank
+
+    def collect(self, policy: Policy, context: RoundContext) -> None:
+        chunks = context.chunks
+        fingerprint = policy.fingerprint()
+        prompts = self.prompts.for_round(context.index)
+        with progress(f"round {context.index}: sample and annotate", "tok", context.rank) as bar:
+            for number, positions in enumerate(chunk_ranges(len(prompts), self.chunk_size)):
+                if not context.owns(number) or chunks.has("judgements", number):
+                    continue
+                candidates = sample_chunk(
+                    policy,
+                    self.sampler,
+                    [prompts[i] for i in positions],
+                    chunks,
+                    number,
+                    seed=derive_seed(context.seed, "sample", context.index),
+                    fingerprint=fingerprint,
+                    teacher=self.teacher,
+                    bar=bar,
+                )
+                annotate_chunk(self.annotator, candidates, chunks, number)
+        with progress(f"round {context.index}: reference", "seq", context.rank) as bar:
+            if self.reference == "previous":
+                self._rescore_replay(policy, context, bar)
+            elif context.initial_policy is not None:
+                with policy.using_state(context.initial_policy):
+                    self._score_reference(policy, context, bar)
+
+    def _score_reference(self, policy: Policy, context: RoundContext, bar: "tqdm[None]") -> None:
+        """Log-probabilities of this round's candidates under a reference that did not sample them."""
+        for number in range(context.chunks.count("candidates")):
+            if not context.owns(number) or context.chunks.has("reference", number):
+                continue
+            started = time.perf_counter()
+            candidates = list(to_candidates(context.chunks.rows("candidates", number)))
+            logps = score_groups(
+                policy,
+                [c.prompt_ids for c in candidates],
+                [[r.ids for r in c.responses] for c in candidates],
+                token_budget=self.sampler.token_budget,
+            )
+            rows = [{"prompt_id": c.prompt.id, "ref_logp": row} for c, row in zip(candidates, logps, strict=True)]
+            facts = {"seconds": {"reference": time.perf_counter() - started}}
+            context.chunks.write("reference", number, REFERENCE, rows, facts)
+            bar.update(sum(len(row) for row in logps))
+
+    def _rescore_replay(self, policy: Policy, context: RoundContext, bar: "tqdm[None]") -> None:
+        """Replayed pairs, their responses scored by the new round's policy, which is now their reference."""
+        for number, rows in enumerate(self._replayed(context)):
+            if not context.owns(number) or context.chunks.has("replay", number):
+                continue
+            started = time.perf_counter()
+            rescored = rescore_pairs(policy, rows, token_budget=self.sampler.token_budget)
+            facts = {"seconds": {"reference": time.perf_counter() - started}}
+            context.chunks.write("replay", number, PAIRS, rescored, facts)
+            bar.update(2 * len(rows))
+
+    def _replayed(self, context: RoundContext) -> Iterator[list[dict[str, Any]]]:
+        """Pairs chosen from earlier rounds' own pairs, in pieces of `ROW_GROUP`."""
+        shares = replay_shares(context.index, self.replay) if self.replay else {}
+        for source, share in shares.items():
+            available = sum(context.store.manifest(source)["funnel"]["kept"].values())
+            chosen = set(
+                choose_replay(available, share, derive_seed(context.seed, "replay", context.index, source)).tolist()
+            )
+            own = (row for row in read_rows(context.store.table(source, "pairs")) if row["source_round"] == source)
+            piece: list[dict[str, Any]] = []
+            for position, row in enumerate(own):
+                if position in chosen:
+                    piece.append(row)
+                if len(piece) == ROW_GROUP:
+                    yield piece
+                    piece = []
+            if piece:
+                yield piece
+
+    # ---------------------------------------------------------------- rank 0
+
+    def assemble(self, context: RoundContext) -> None:
+        started = time.perf_counter()
+        store, index, chunks = context.store, context.index, context.chunks
+        if self.reference == "initial":
+            for number, rows in enumerate(self._replayed(context)):  # an unchanged reference: stored values hold
+                if not chunks.has("replay", number):
+                    chunks.write("replay", number, PAIRS, rows, {"seconds": {}})
+        statistics = SampleStatistics()
+        write_parquet(store.table(index, "pairs"), PAIRS, self._pair_rows(context, statistics))
+        funnel = statistics.funnel
+        if not sum(funnel.kept.values()):
+            raise RoundError(
+                f"no pair of round {index} passed the filters; lower the thresholds of pairing. The funnel was:\n"
+                + funnel.describe()
+            )
+        write_parquet(store.table(index, "candidates"), CANDIDATES, self._candidate_rows(chunks))
+        write_parquet(store.table(index, "judgements"), JUDGEMENTS, merged(chunks, "judgements"))
+        seconds = {"sample": 0.0, "annotate": 0.0, "reference": 0.0}
+        for table in ("candidates", "judgements", "reference", "replay"):
+            for stage, value in total_seconds(chunks, table).items():
+                seconds[stage] += value
+        facts = {
+            "policy": chunks.facts("candidates", 0)["policy"],
+            "reference": self.reference,
+            "seed": context.seed,
+            "sampler": asdict(self.sampler),
+            "chunk_size": self.chunk_size,
+            "engine": context.engine,
+            "funnel": funnel.to_dict(),
+            "tokens_sampled": statistics.tokens_sampled,
+            "judge_calls": statistics.judge_calls,
+            "metrics": statistics.metrics(),
+            "seconds": seconds | {"pair": time.perf_counter() - started},
+        }
+        store.finish(index, ("candidates", "judgements", "pairs"), facts)
+
+    def _pair_rows(self, context: RoundContext, statistics: SampleStatistics) -> Iterator[Mapping[str, Any]]:
+        """New and replayed pairs, their chunks mixed at random so that a window of training sees both."""
+        chunks = context.chunks
+        sources = [("new", i) for i in range(chunks.count("candidates"))]
+        sources += [("replay", i) for i in range(chunks.count("replay"))]
+        for position in numpy_rng(context.seed, "mix", context.index).permutation(len(sources)).tolist():
+            kind, number = sources[position]
+            if kind == "replay":
+                statistics.funnel += Funnel(replayed=chunks.length("replay", number))
+                yield from chunks.rows("replay", number)
+                continue
+            for candidates, judgement, ref_logps in self._judged(chunks, number):
+                pairs, funnel = self.pairing(candidates, judgement)
+                statistics.add(candidates, judgement, pairs, funnel)
+                rates = self_win_rates(candidates, judgement)
+                for pair in pairs:
+                    yield pair_row(pair, candidates, ref_logps, rates, judgement.scores, context.index)
+
+    def _judged(self, chunks: Chunks, number: int) -> Iterator[tuple[Candidates, Judgement, list[float]]]:
+        candidates = list(to_candidates(chunks.rows("candidates", number)))
+        judgements = [to_judgement(row) for row in chunks.rows("judgements", number)]
+        if chunks.has("reference", number):
+            references = [row["ref_logp"] for row in chunks.rows("reference", number)]
+        else:
+            references = [[response.logp for response in c.responses] for c in candidates]
+        return zip(candidates, judgements, references, strict=True)
+
+    def _candidate_rows(self, chunks: Chunks) -> Iterator[dict[str, Any]]:
+        for number in range(chunks.count("candidates")):
+            rows = chunks.rows("candidates", number)
+            if chunks.has("reference", number):
+                references = [value for row in chunks.rows("reference", number) for value in row["ref_logp"]]
+                for row, reference in zip(rows, references, strict=True):
+                    row["ref_logp"] = reference
+            yield from rows
+
+
+def self_win_rates(candidates: Candidates, judgement: Judgement) -> list[float]:
+    """P(response beats the round's policy) of each candidate: opponents are the policy's own samples."""
+    is_policy = np.array([response.origin == "policy" for response in candidates.responses])
+    return win_rates(judgement.win, is_policy, opponents="policy").tolist()
+
+
+def annotate_chunk(annotator: Annotator, candidates: list[Candidates], chunks: Chunks, number: int) -> None:
+    """Judge the candidates of a chunk and write the judgements; an annotator that breaks its contract stops the run."""
+    started = time.perf_counter()
+    judgements = annotator(candidates)
+    if len(judgements) != len(candidates):
+        raise RoundError(
+            f"{type(annotator).__name__} returned {len(judgements)} judgements for {len(candidates)} prompts; "
+            "an annotator must answer every prompt, with a status where it has no verdict."
+        )
+    for judgement in judgements:
+        check_win_matrix(judgement.win)
+    rows = [judgement_row(c, j) for c, j in zip(candidates, judgements, strict=True)]
+    chunks.write("judgements", number, JUDGEMENTS, rows, {"seconds": {"annotate": time.perf_counter() - started}})
+
+
+def rescore_pairs(policy: Policy, rows: list[dict[str, Any]], *, token_budget: int) -> list[dict[str, Any]]:
+    """Pair rows with `*_ref_logp` computed anew; a response that stands in several pairs is scored once."""
+    groups: dict[tuple[int, str], tuple[list[int], dict[int, list[int]]]] = {}
+    for row in rows:
+        _, members = groups.setdefault((row["source_round"], row["prompt_id"]), (row["prompt_ids"], {}))
+        members[row["chosen_index"]] = row["chosen_ids"]
+        members[row["rejected_index"]] = row["rejected_ids"]
+    scores = score_groups(
+        policy,
+        [prompt for prompt, _ in groups.values()],
+        [list(members.values()) for _, members in groups.values()],
+        token_budget=token_budget,
+    )
+    logps = {
+        key: dict(zip(members, row, strict=True)) for (key, (_, members)), row in zip(groups.items(), scores, strict=True)
+    }
+    return [
+        row
+        | {
+            f"{side}_ref_logp": logps[row["source_round"], row["prompt_id"]][row[f"{side}_index"]]
+            for side in ("chosen", "rejected")
+        }
+        for row in rows
+    ]

@@ -1,0 +1,128 @@
+import gzip
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sparring.annotators.recorded import Recorded
+from sparring.core.errors import ConfigError, DataError
+from sparring.core.types import Candidates, Message, Prompt, Response
+
+
+def candidates(*texts: str) -> Candidates:
+    prompt = Prompt("id-1", (Message("user", "Why?"),))
+    return Candidates(prompt, (), tuple(Response(text, (), "policy", "stop", 0.0) for text in texts))
+
+
+def write(path: Path, rows: Sequence[Mapping[str, Any]]) -> str:
+    text = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
+    return str(path)
+
+
+def scored(**scores: float) -> list[dict[str, Any]]:
+    return [{"prompt_id": "id-1", "response": text, "score": score} for text, score in scores.items()]
+
+
+def beats(a: str, b: str, win: float) -> dict[str, Any]:
+    return {"prompt_id": "id-1", "response_a": a, "response_b": b, "win": win}
+
+
+def test_scores_become_bradley_terry_wins_and_stay_beside_them(tmp_path: Path) -> None:
+    recorded = Recorded(write(tmp_path / "a.jsonl", scored(a=3.0, b=1.0)), temperature=2.0)
+    (judgement,) = recorded([candidates("b", "a ")])
+    assert judgement.scores == (1.0, 3.0)
+    assert judgement.win[1, 0] == pytest.approx(1 / (1 + math.exp(-1)))  # (3 - 1) / 2
+    assert (judgement.status, judgement.calls) == ("ok", 0)
+
+
+def test_both_recorded_orders_are_averaged(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [beats("a", "b", 0.9), beats("b", "a", 0.3)])
+    (judgement,) = Recorded(path)([candidates("a", "b")])
+    np.testing.assert_allclose(judgement.win, [[0.5, 0.8], [0.2, 0.5]])  # (0.9 + 1 - 0.3) / 2
+    assert judgement.scores is None
+
+
+def test_an_order_that_was_recorded_twice_does_not_outweigh_the_other(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [beats("a", "b", 1.0), beats("a", "b", 0.8), beats("b", "a", 0.9)])
+    assert Recorded(path)([candidates("a", "b")])[0].win[0, 1] == pytest.approx(0.5)  # (0.9 + 0.1) / 2
+
+
+def test_one_recorded_order_says_the_other_and_equal_texts_tie(tmp_path: Path) -> None:
+    (judgement,) = Recorded(write(tmp_path / "a.jsonl", [beats("a", "b", 0.75)]))([candidates("b", "a", "b")])
+    np.testing.assert_array_equal(judgement.win, [[0.5, 0.25, 0.5], [0.75, 0.5, 0.75], [0.5, 0.25, 0.5]])
+
+
+@pytest.mark.parametrize("rows", [scored(a=1.0, b=2.0), [beats("a", "b", 0.5), beats("a", "c", 0.5)]])
+def test_a_set_with_a_missing_entry_is_not_recorded_and_says_nothing(
+    tmp_path: Path, rows: list[dict[str, Any]]
+) -> None:
+    missing, whole = Recorded(write(tmp_path / "a.jsonl", rows))([candidates("a", "b", "c"), candidates("a", "b")])
+    assert (missing.status, missing.scores) == ("not recorded", None)
+    np.testing.assert_array_equal(missing.win, np.full((3, 3), 0.5))
+    assert whole.status == "ok"
+
+
+def test_a_prompt_may_be_named_by_its_text_and_another_prompts_answers_do_not_count(tmp_path: Path) -> None:
+    by_text = [{"prompt": "Why?", "response": "a", "score": 1}, {"prompt": "Why not?", "response": "b", "score": 1}]
+    recorded = Recorded(write(tmp_path / "a.jsonl.gz", by_text))
+    assert [judgement.status for judgement in recorded([candidates("a", "a"), candidates("b")])] == [
+        "ok",
+        "not recorded",
+    ]
+
+
+def test_parquet_rows_are_read_like_lines(tmp_path: Path) -> None:
+    pq.write_table(pa.Table.from_pylist(scored(a=1.0, b=2.0)), tmp_path / "a.parquet")
+    assert Recorded(str(tmp_path / "a.parquet"))([candidates("a", "b")])[0].scores == (1.0, 2.0)
+
+
+def test_the_round_of_a_finished_run_is_a_record(tmp_path: Path) -> None:
+    rows = [{"prompt_id": "id-1", "index": i, "text": text} for i, text in enumerate(["a", "b", "c"])]
+    pq.write_table(
+        pa.Table.from_pylist([*rows, {"prompt_id": "id-2", "index": 0, "text": "d"}]), tmp_path / "candidates.parquet"
+    )
+    win = [[0.5, 0.6, 1.0], [0.4, 0.5, 0.7], [0.0, 0.3, 0.5]]
+    judged = {"prompt_id": "id-1", "win": win, "scores": [4.0, 3.0, 1.0], "status": "ok"}
+    refused = {"prompt_id": "id-2", "win": [[0.5]], "scores": None, "status": "no answer"}
+    pq.write_table(pa.Table.from_pylist([judged, refused]), tmp_path / "judgements.parquet")
+    (judgement,) = Recorded(str(tmp_path))([candidates("c", "a")])
+    np.testing.assert_array_equal(judgement.win, [[0.5, 0.0], [1.0, 0.5]])
+    assert judgement.scores == (1.0, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        ({"response": "a", "score": 1}, "Row 1 of .* has no text in 'prompt'"),
+        ({"prompt": "Why?", "score": 1}, "has no text in 'response'"),
+        ({"prompt": "Why?", "response": "a"}, "has None as 'score'; give a number"),
+        ({"prompt": "Why?", "response": "a", "score": float("nan")}, "has nan as 'score'"),
+        (beats("a", "b", 1.5), "'win' = 1.5; give a probability"),
+        ({"prompt": "Why?", "response_a": "a", "win": 1.0}, "has no text in 'response_b'"),
+    ],
+)
+def test_a_bad_row_is_named(tmp_path: Path, row: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(DataError, match=sentence):
+        Recorded(write(tmp_path / "a.jsonl", [row]))
+
+
+def test_files_without_judgements_are_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no judgements"):
+        Recorded(write(tmp_path / "a.jsonl", []))
+    with pytest.raises(DataError, match="does not exist"):
+        Recorded(str(tmp_path / "b.jsonl"))
+    for unreadable in (tmp_path, tmp_path / "b.parquet"):  # a folder that is no round; a file that is not there
+        with pytest.raises(DataError, match="cannot be read as a Parquet file"):
+            Recorded(str(unreadable))
+
+
+def test_a_temperature_that_is_not_positive_is_refused_before_any_judgement(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="temperature"):
+        Recorded(write(tmp_path / "a.jsonl", scored(a=1.0)), temperature=0.0)

@@ -1,0 +1,220 @@
+import json
+import re
+from collections import Counter
+from random import Random
+
+import pytest
+
+from sparring.annotators.critics import AskedLength, EndsProperly, NoRepetition, UsesWords, distinct_sentences, words_of
+from sparring.core.errors import ConfigError
+from sparring.core.identity import prompt_id
+from sparring.core.types import Message, Prompt, Response
+from sparring.data.stories import LENGTHS, PRINCIPLES, Rows, Stories, StoryCorpus, faulty_story, side_of, word_sets
+from sparring.data.story_grammar import KIND, TEMPLATES, Style, write_sentences
+from sparring.data.story_tokenizer import build_tokenizer
+
+
+def stories(train: int = 5000, validation: int = 1000, seed: int = 0, rounds: int = 1) -> Stories:
+    return Stories(train=train, validation=validation, split="disjoint", rounds=rounds, seed=seed)
+
+
+def corpus(train: int = 5000, validation: int = 1000, seed: int = 0) -> StoryCorpus:
+    return StoryCorpus(train=train, validation=validation, split="same", rounds=1, seed=seed)
+
+
+def written(text: str) -> Response:
+    return Response(text, ids=(), origin="teacher", finish="stop", logp=0.0)
+
+
+def teacher(prompt: Prompt) -> str:
+    assert prompt.teacher is not None
+    return prompt.teacher
+
+
+def test_a_prompt_is_a_function_of_seed_and_position() -> None:
+    assert list(stories(seed=1).for_round(0)[:20]) == list(stories(seed=1).for_round(0)[:20])
+    assert stories(seed=1).validation[7] != stories(seed=2).validation[7]
+
+
+def test_a_validation_prompt_does_not_depend_on_how_many_there_are() -> None:
+    assert stories(train=10, validation=10).validation[9] == stories(train=20, validation=1000).validation[9]
+
+
+def test_sources_of_different_seeds_share_no_word_set_between_training_and_validation() -> None:
+    held_out = {frozenset(prompt.meta["words"]) for prompt in stories(seed=3).validation}
+    for source in (stories(seed=0), corpus(seed=1)):
+        assert not held_out & {frozenset(prompt.meta["words"]) for prompt in source.for_round(0)}
+
+
+def test_no_prompt_occurs_twice_on_a_side() -> None:
+    source = stories()
+    assert len({prompt.text for prompt in source.for_round(0)}) == 5000
+    assert len({prompt.id for prompt in source.validation}) == 1000
+
+
+def test_disjoint_rounds_share_no_prompt() -> None:
+    source = stories(train=300, rounds=3)
+    rounds = [{prompt.id for prompt in source.for_round(index)} for index in range(3)]
+    assert [len(ids) for ids in rounds] == [100, 100, 100]
+    assert len(set.union(*rounds)) == 300
+
+
+def test_one_word_set_in_eight_is_held_out() -> None:
+    train, validation = len(word_sets("train")), len(word_sets("validation"))
+    assert train + validation == 62 * 61 * 60 // 6
+    assert validation / (train + validation) == pytest.approx(1 / 8, abs=0.005)
+    assert side_of(["fox", "lamp", "rain"]) == side_of(["rain", "fox", "lamp"])
+
+
+def test_more_prompts_than_there_are_is_an_error_that_names_the_key() -> None:
+    with pytest.raises(ConfigError, match=r"20000 validation stories .* set prompts\.validation lower"):
+        stories(validation=20_000)
+
+
+def test_a_prompt_asks_for_its_words_and_length_and_nothing_else() -> None:
+    prompt = stories().validation[0]
+    words, sentences = prompt.meta["words"], prompt.meta["sentences"]
+    assert prompt.text == f"Write a story of {sentences} sentences with the words: {', '.join(words)}."
+    assert [message.role for message in prompt.messages] == ["user"]
+    assert len(set(words)) == 3
+    assert sentences in LENGTHS
+    assert json.loads(json.dumps(prompt.meta)) == prompt.meta
+
+
+def test_rows_slice_lazily() -> None:
+    made: list[int] = []
+
+    def make(position: int) -> Prompt:
+        made.append(position)
+        return Prompt(str(position), (Message("user", "x"),))
+
+    rows = Rows(make, [5, 3, 8, 1])
+    assert len(rows[1:]) == 3
+    assert made == []
+    assert rows[1:][-1].id == "1"
+    assert made == [1]
+
+
+def test_the_identity_of_a_prompt_sees_roles_contents_and_order() -> None:
+    one, other = Message("user", "a"), Message("system", "b")
+    ids = [prompt_id(messages) for messages in ([one], [other], [one, other], [other, one], [Message("user", "b")])]
+    assert len(set(ids)) == 5
+    assert ids[0] == "c5d7f1ebf7b5e5bd"  # sha256 of [["user", "a"]]
+
+
+def test_the_teacher_obeys() -> None:
+    prompts = list(stories(train=2000).for_round(0)[:1000])
+    critics = (UsesWords(around=3), AskedLength(default=None), EndsProperly(), NoRepetition(run=4, least=12))
+    for critic in critics:
+        full = sum(critic(prompt, written(teacher(prompt))) == 1.0 for prompt in prompts)
+        assert full >= 950, critic
+
+
+@pytest.mark.parametrize(
+    ("critic", "low", "high"),
+    [
+        (UsesWords(around=3), 0.05, 0.30),  # all three of them
+        (AskedLength(default=None), 0.35, 0.65),
+        (EndsProperly(), 0.65, 0.85),
+        (NoRepetition(run=4, least=12), 0.55, 0.85),
+    ],
+)
+def test_a_story_of_the_corpus_obeys_only_sometimes(critic: UsesWords, low: float, high: float) -> None:
+    prompts = corpus().for_round(0)[:1000]
+    assert low < sum(critic(prompt, written(teacher(prompt))) == 1.0 for prompt in prompts) / 1000 < high
+
+
+def test_faults_are_independent_so_answers_to_one_prompt_differ() -> None:
+    rng = Random(0)
+    texts = {faulty_story(rng, ["fox", "lamp", "rain"], 4, None) for _ in range(50)}
+    assert len(texts) == 50
+    assert {sum(word in text for word in ("fox", "lamp", "rain")) for text in texts} == {0, 1, 2, 3}
+
+
+def follows(principle: str, text: str) -> bool:
+    words = [word.lower() for word in words_of(text)]
+    match principle:
+        case "short":
+            return len(words) / len(distinct_sentences(text)) <= 5
+        case "cheerful":
+            return "!" in text
+        case "speech":
+            return '"' in text
+        case _:
+            return principle in words
+
+
+@pytest.mark.parametrize("principle", PRINCIPLES)
+def test_a_principle_shows_in_stories_told_under_it(principle: str) -> None:
+    prompts = list(corpus().for_round(0))
+    under = [teacher(prompt) for prompt in prompts if prompt.meta.get("principle") == principle]
+    free = [teacher(prompt) for prompt in prompts if "principle" not in prompt.meta]
+    assert len(under) > 250
+    assert sum(follows(principle, text) for text in under) / len(under) >= 0.9
+    assert 0.01 < sum(follows(principle, text) for text in free) / len(free) < 0.15
+
+
+def test_a_principle_is_a_system_message_before_the_request() -> None:
+    prompts = [prompt for prompt in corpus().for_round(0) if "principle" in prompt.meta]
+    assert 0.3 < len(prompts) / 5000 < 0.4
+    for prompt in prompts[:50]:
+        assert [message.role for message in prompt.messages] == ["system", "user"]
+        assert prompt.messages[0].content == PRINCIPLES[prompt.meta["principle"]]
+
+
+def test_every_noun_can_stand_in_every_role() -> None:
+    for noun in KIND:
+        for count in (1, 2, 3, 6):
+            sentences = write_sentences(Random(0), [noun] * count, Style())
+            assert all(noun in words_of(sentence) for sentence in sentences)
+            assert len(sentences) == count
+
+
+def test_sentences_are_short_well_formed_and_of_few_words() -> None:
+    texts = [teacher(prompt) for prompt in corpus().for_round(0)]
+    for text in texts:
+        assert not re.search(r"[{}]|  |\ba [aeiou]|\ban [^aeiou]", text), text
+        assert all(len(words_of(sentence)) <= 13 for sentence in distinct_sentences(text))
+    assert 200 < len({word.lower() for text in texts for word in words_of(text)}) < 350
+
+
+def test_all_templates_are_told() -> None:
+    openings = Counter(" ".join(teacher(prompt).split()[:4]) for prompt in corpus().for_round(0))
+    assert len(openings) > 100
+    assert all(len(options) >= 3 for role in TEMPLATES.values() for options in role.values())
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[str]:
+    return [text for prompt in corpus(train=2500).for_round(0) for text in (prompt.text, teacher(prompt))]
+
+
+def test_any_text_survives_the_tokenizer(texts: list[str]) -> None:
+    tokenizer = build_tokenizer(texts, vocab_size=768)
+    for text in [*texts[:1000], "Ünïcode, 日本語 🦊 and\n\ttabs  twice "]:
+        ids = tokenizer(text, add_special_tokens=False).input_ids
+        assert tokenizer.decode(ids) == text
+
+
+def test_most_words_are_one_token(texts: list[str]) -> None:
+    tokenizer = build_tokenizer(texts, vocab_size=768)
+    assert len(tokenizer) == 768
+    known = sum(len(tokenizer(f" {noun}", add_special_tokens=False).input_ids) == 1 for noun in KIND)
+    assert known >= 0.9 * len(KIND)
+
+
+def test_the_same_texts_give_the_same_tokenizer(texts: list[str]) -> None:
+    one, other = (build_tokenizer(texts[:500], vocab_size=400) for _ in range(2))
+    assert one.backend_tokenizer.to_str() == other.backend_tokenizer.to_str()
+
+
+def test_a_rendered_conversation_has_one_bos_and_closes_each_answer(texts: list[str]) -> None:
+    tokenizer = build_tokenizer(texts[:500], vocab_size=400)
+    turns = [{"role": role, "content": "x"} for role in ("system", "user", "assistant", "user")]
+    text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    assert text == "<s><|system|>x<|user|>x<|assistant|>x</s><|user|>x<|assistant|>"
+    assert isinstance(text, str)
+    ids = tokenizer(text, add_special_tokens=False).input_ids
+    assert ids.count(tokenizer.bos_token_id) == 1
+    assert ids.count(tokenizer.eos_token_id) == 1
+    assert tokenizer("x").input_ids[:1] == [tokenizer.bos_token_id]
