@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from sparring.core.collate import pad
@@ -56,7 +57,7 @@ def random_prompts(policy: Policy, count: int, shortest: int, longest: int) -> l
     for number in range(count):
         length = int(torch.randint(shortest, longest + 1, (), generator=generator))
         ids = torch.randint(3, len(policy.tokenizer), (length,), generator=generator).tolist()
-        text = policy.tokenizer.decode(ids).replace("\ufffd", "a")
+        text = policy.tokenizer.decode(ids)
         prompts.append(Prompt(str(number), (Message("user", text),)))
     return prompts
 
@@ -71,14 +72,16 @@ def set_end_rate(policy: Policy, rate: float) -> Callable[[], object]:
             logits[..., ends[0]] = logits.logsumexp(-1) + torch.tensor(rate / (1 - rate)).log()
         return logits
 
-    return policy.base.get_output_embeddings().register_forward_hook(change).remove
+    head = policy.base.get_output_embeddings()
+    assert head is not None
+    return head.register_forward_hook(change).remove
 
 
 def generated_tokens(policy: Policy, prompts: list[Prompt], sampler: Sampler) -> tuple[int, float]:
     ids, mask = pad([policy.render(prompt) for prompt in prompts], pad_id=policy.pad_id, left=True)
     started = time.perf_counter()
     with torch.no_grad():
-        output = policy.model.generate(
+        output: Tensor = policy.base.generate(  # type: ignore
             input_ids=ids,
             attention_mask=mask.long(),
             do_sample=True,

@@ -1,11 +1,11 @@
 import json
 import re
-from collections import Counter
 from random import Random
 
 import pytest
 
 from sparring.annotators.critics import AskedLength, EndsProperly, NoRepetition, UsesWords, distinct_sentences, words_of
+from sparring.annotators.panel import Critic
 from sparring.core.errors import ConfigError
 from sparring.core.identity import prompt_id
 from sparring.core.types import Message, Prompt, Response
@@ -31,6 +31,16 @@ def teacher(prompt: Prompt) -> str:
     return prompt.teacher
 
 
+@pytest.fixture(scope="module")
+def asked() -> list[Prompt]:
+    return list(stories().for_round(0))
+
+
+@pytest.fixture(scope="module")
+def told() -> list[Prompt]:
+    return list(corpus().for_round(0))
+
+
 def test_a_prompt_is_a_function_of_seed_and_position() -> None:
     assert list(stories(seed=1).for_round(0)[:20]) == list(stories(seed=1).for_round(0)[:20])
     assert stories(seed=1).validation[7] != stories(seed=2).validation[7]
@@ -40,16 +50,17 @@ def test_a_validation_prompt_does_not_depend_on_how_many_there_are() -> None:
     assert stories(train=10, validation=10).validation[9] == stories(train=20, validation=1000).validation[9]
 
 
-def test_sources_of_different_seeds_share_no_word_set_between_training_and_validation() -> None:
+def test_sources_of_different_seeds_share_no_word_set_between_training_and_validation(
+    asked: list[Prompt], told: list[Prompt]
+) -> None:
     held_out = {frozenset(prompt.meta["words"]) for prompt in stories(seed=3).validation}
-    for source in (stories(seed=0), corpus(seed=1)):
-        assert not held_out & {frozenset(prompt.meta["words"]) for prompt in source.for_round(0)}
+    for prompts in (asked, told):
+        assert not held_out & {frozenset(prompt.meta["words"]) for prompt in prompts}
 
 
-def test_no_prompt_occurs_twice_on_a_side() -> None:
-    source = stories()
-    assert len({prompt.text for prompt in source.for_round(0)}) == 5000
-    assert len({prompt.id for prompt in source.validation}) == 1000
+def test_no_prompt_occurs_twice_on_a_side(asked: list[Prompt]) -> None:
+    assert len({prompt.text for prompt in asked}) == 5000
+    assert len({prompt.id for prompt in stories().validation}) == 1000
 
 
 def test_disjoint_rounds_share_no_prompt() -> None:
@@ -99,11 +110,11 @@ def test_the_identity_of_a_prompt_sees_roles_contents_and_order() -> None:
     one, other = Message("user", "a"), Message("system", "b")
     ids = [prompt_id(messages) for messages in ([one], [other], [one, other], [other, one], [Message("user", "b")])]
     assert len(set(ids)) == 5
-    assert ids[0] == "c5d7f1ebf7b5e5bd"  # sha256 of [["user", "a"]]
+    assert ids[0] == "050d8ef56e888db0"  # sha256 of [["user", "a"]]
 
 
-def test_the_teacher_obeys() -> None:
-    prompts = list(stories(train=2000).for_round(0)[:1000])
+def test_the_teacher_obeys(asked: list[Prompt]) -> None:
+    prompts = asked[:1000]
     critics = (UsesWords(around=3), AskedLength(default=None), EndsProperly(), NoRepetition(run=4, least=12))
     for critic in critics:
         full = sum(critic(prompt, written(teacher(prompt))) == 1.0 for prompt in prompts)
@@ -113,15 +124,17 @@ def test_the_teacher_obeys() -> None:
 @pytest.mark.parametrize(
     ("critic", "low", "high"),
     [
-        (UsesWords(around=3), 0.05, 0.30),  # all three of them
+        (UsesWords(around=3), 0.45, 0.65),  # all three of them
         (AskedLength(default=None), 0.35, 0.65),
         (EndsProperly(), 0.65, 0.85),
         (NoRepetition(run=4, least=12), 0.55, 0.85),
     ],
 )
-def test_a_story_of_the_corpus_obeys_only_sometimes(critic: UsesWords, low: float, high: float) -> None:
-    prompts = corpus().for_round(0)[:1000]
-    assert low < sum(critic(prompt, written(teacher(prompt))) == 1.0 for prompt in prompts) / 1000 < high
+def test_a_story_of_the_corpus_obeys_only_sometimes(
+    critic: Critic, low: float, high: float, told: list[Prompt]
+) -> None:
+    full = [critic(prompt, written(teacher(prompt))) == 1.0 for prompt in told]
+    assert low < sum(full) / len(full) < high
 
 
 def test_faults_are_independent_so_answers_to_one_prompt_differ() -> None:
@@ -145,17 +158,16 @@ def follows(principle: str, text: str) -> bool:
 
 
 @pytest.mark.parametrize("principle", PRINCIPLES)
-def test_a_principle_shows_in_stories_told_under_it(principle: str) -> None:
-    prompts = list(corpus().for_round(0))
-    under = [teacher(prompt) for prompt in prompts if prompt.meta.get("principle") == principle]
-    free = [teacher(prompt) for prompt in prompts if "principle" not in prompt.meta]
+def test_a_principle_shows_in_stories_told_under_it(principle: str, told: list[Prompt]) -> None:
+    under = [teacher(prompt) for prompt in told if prompt.meta.get("principle") == principle]
+    free = [teacher(prompt) for prompt in told if "principle" not in prompt.meta]
     assert len(under) > 250
     assert sum(follows(principle, text) for text in under) / len(under) >= 0.9
     assert 0.01 < sum(follows(principle, text) for text in free) / len(free) < 0.15
 
 
-def test_a_principle_is_a_system_message_before_the_request() -> None:
-    prompts = [prompt for prompt in corpus().for_round(0) if "principle" in prompt.meta]
+def test_a_principle_is_a_system_message_before_the_request(told: list[Prompt]) -> None:
+    prompts = [prompt for prompt in told if "principle" in prompt.meta]
     assert 0.3 < len(prompts) / 5000 < 0.4
     for prompt in prompts[:50]:
         assert [message.role for message in prompt.messages] == ["system", "user"]
@@ -170,23 +182,28 @@ def test_every_noun_can_stand_in_every_role() -> None:
             assert len(sentences) == count
 
 
-def test_sentences_are_short_well_formed_and_of_few_words() -> None:
-    texts = [teacher(prompt) for prompt in corpus().for_round(0)]
+def test_sentences_are_short_well_formed_and_of_few_words(told: list[Prompt]) -> None:
+    texts = [teacher(prompt) for prompt in told]
     for text in texts:
         assert not re.search(r"[{}]|  |\ba [aeiou]|\ban [^aeiou]", text), text
-        assert all(len(words_of(sentence)) <= 13 for sentence in distinct_sentences(text))
+        assert all(len(words_of(sentence)) <= 15 for sentence in distinct_sentences(text))
     assert 200 < len({word.lower() for text in texts for word in words_of(text)}) < 350
 
 
-def test_all_templates_are_told() -> None:
-    openings = Counter(" ".join(teacher(prompt).split()[:4]) for prompt in corpus().for_round(0))
-    assert len(openings) > 100
-    assert all(len(options) >= 3 for role in TEMPLATES.values() for options in role.values())
+def test_a_story_does_not_use_a_template_twice_while_another_is_left() -> None:
+    for seed in range(50):
+        sentences = write_sentences(Random(seed), ["fox"] * 6, Style(naming=0.0))  # 4 middles, as many templates
+        assert len(set(sentences)) == 6
+
+
+def test_stories_of_one_noun_each_use_all_its_templates() -> None:
+    told = {write_sentences(Random(seed), ["fox"] * 3, Style(plain=True, naming=0.0))[2] for seed in range(60)}
+    assert len({sentence.replace("she", "he") for sentence in told}) == len(TEMPLATES["closing"]["animal"])
 
 
 @pytest.fixture(scope="module")
-def texts() -> list[str]:
-    return [text for prompt in corpus(train=2500).for_round(0) for text in (prompt.text, teacher(prompt))]
+def texts(told: list[Prompt]) -> list[str]:
+    return [text for prompt in told[:2500] for text in (prompt.text, teacher(prompt))]
 
 
 def test_any_text_survives_the_tokenizer(texts: list[str]) -> None:

@@ -69,6 +69,12 @@ def test_without_the_relaxed_margin_students_win_less(row, counts):
     assert list(map(len, by_kind(UNIFORM, TABLE[row][0]))) == counts
 
 
+def test_a_student_may_have_to_beat_a_student_by_more_than_the_teacher():
+    strict = Rating(min_positive=5.0, margin_teacher_pos=9.0, margin_student_pos=1.0, margin_student_vs_student=2.0)
+    pairs = strict(candidate_set(2, teacher=True), rated([6, 5, 5]))
+    assert [(pair.chosen, pair.rejected, pair.kind) for pair in pairs] == [(0, 2, "student>teacher")]
+
+
 def test_win_and_margin_are_those_of_the_pair():
     [pair] = PAPER(candidate_set(2), rated([5, 3]))
     assert (pair.chosen, pair.rejected, pair.margin) == (0, 1, 2.0)

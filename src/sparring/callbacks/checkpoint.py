@@ -1,5 +1,6 @@
 """Checkpoints where a killed run loses least: after the last step of an epoch, before anything is sampled."""
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -40,9 +41,9 @@ class RoundCheckpoint(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        between_steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        between_steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 and not trainer.is_last_batch
         if self.every_n_steps and between_steps and trainer.global_step % self.every_n_steps == 0:
-            trainer.save_checkpoint(self.directory / "last.ckpt")
+            self._save(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         index = round_data(trainer).round
@@ -54,7 +55,14 @@ class RoundCheckpoint(L.Callback):
                 facts = {"seconds": seconds, "global_step": trainer.global_step}
                 write_json(round_data(trainer).store.directory(index) / "training.json", facts)
             self._seconds, self._started = 0.0, time.perf_counter()
-        trainer.save_checkpoint(self.directory / "last.ckpt")
+        self._save(trainer)
+
+    def _save(self, trainer: L.Trainer) -> None:
+        # Lightning writes to the system's temporary directory and moves the file, which between disks can be cut off.
+        temporary = self.directory / ".last.ckpt.tmp"
+        trainer.save_checkpoint(temporary)
+        if trainer.is_global_zero:
+            os.replace(temporary, self.directory / "last.ckpt")
 
     def _save_policy(self, trainer: L.Trainer, pl_module: L.LightningModule, rounds: int) -> None:
         if trainer.is_global_zero:

@@ -34,7 +34,8 @@ class ReferenceCheck(L.Callback):
         mixed = "mixed" in str(trainer.precision)
         dtype = torch.get_autocast_dtype(logp.device.type) if mixed else next(policy.parameters()).dtype
         allowed = TOLERANCE[dtype] * batch.groups.response_mask.sum(-1).sqrt()
-        pl_module.log("train/reference_gap", gap.max())
+        for logger in trainer.loggers:  # not `log`, which would repeat the value at every step of the epoch
+            logger.log_metrics({"train/reference_gap": gap.max().item(), "round": index}, step=trainer.global_step)
         if not bool((gap <= allowed).all()):
             worst = int((gap - allowed).nan_to_num(float("inf")).argmax())
             raise RoundError(

@@ -61,6 +61,8 @@ class Regenerate(L.Callback):
             return
         if not data.store.complete(index):
             self._make(trainer, pl_module, index)
+        elif trainer.is_global_zero:
+            data.store.drop_chunks(index)  # a kill may have come between the manifest and this
         data.enter_round(index)
         self._report(trainer, index)
 

@@ -6,7 +6,7 @@ Samples and judgements are stored like a round's, chunk by chunk, so nothing is 
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,10 @@ class _Contest:
 
 
 class WinRate(L.Callback):
-    """Measures every round on `prompts.validation`, which is never trained on, and writes `evaluation/round-NNN.json`."""
+    """Measures every round on `prompts.validation`, which is never trained on, and writes `evaluation/round-NNN.json`.
+
+    `sampler` is the rollout's, so that what is measured is what is trained; only the number of samples differs.
+    """
 
     def __init__(
         self,
@@ -51,11 +54,13 @@ class WinRate(L.Callback):
         sampler: Sampler,
         annotator: Annotator,
         chunk_size: int,
+        samples_per_prompt: int,
         epochs_per_round: int,
         seed: int,
     ) -> None:
         self.directory = directory
-        self.prompts, self.sampler, self.annotator = prompts, sampler, annotator
+        self.prompts, self.annotator = prompts, annotator
+        self.sampler = replace(sampler, num_generations=samples_per_prompt)
         self.chunk_size, self.epochs_per_round, self.seed = chunk_size, epochs_per_round, seed
         self._logged = 0
 
@@ -76,12 +81,11 @@ class WinRate(L.Callback):
         rounds, within = divmod(finished_epochs(trainer), self.epochs_per_round)
         if rounds == 0 or within or rounds == self._logged:
             return
-        if not self._report(rounds).exists():
-            if not self._samples(rounds).exists():
-                self._sample(trainer, pl_module, rounds)
-            if trainer.is_global_zero:
-                self._measure(rounds, trainer.global_step)
-            trainer.strategy.barrier("win rate measured")
+        if not self._samples(rounds).exists():
+            self._sample(trainer, pl_module, rounds)
+        if trainer.is_global_zero and not self._report(rounds).exists():
+            self._measure(rounds, trainer.global_step)
+        trainer.strategy.barrier("win rate measured")  # outside the condition: a slow rank would see the report
         report = read_json(self._report(rounds))
         if report["global_step"] == trainer.global_step:  # else the resumed log already holds it
             for logger in trainer.loggers:

@@ -1,18 +1,20 @@
 """From a configuration to objects: the only caller of `hydra.utils.instantiate`."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 from hydra.utils import instantiate
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from sparring.callbacks.checkpoint import RoundCheckpoint
 from sparring.callbacks.csv_log import CSVLog
 from sparring.callbacks.reference_check import ReferenceCheck
 from sparring.callbacks.regenerate import Regenerate
 from sparring.callbacks.summary import Summary
+from sparring.cli.check import check_targets
 from sparring.core.errors import ConfigError, DataError
 from sparring.core.protocols import PromptSource
 from sparring.data.datamodule import RoundDataModule
@@ -38,11 +40,13 @@ def build(cfg: dict[str, Any], run: Path, *, progress_bar: bool) -> Experiment:
 
     `cfg` is the resolved configuration as plain dictionaries.
     """
+    check_targets(cfg)
     L.seed_everything(cfg["seed"], verbose=False)
     rollout: Rollout = make(cfg["rollout"])
     policy: Policy = make(cfg["model"])
     check_source(policy, rollout, rounds=cfg["rounds"])
     objective: Objective = make(cfg["objective"])(policy)
+    check_optimizer(objective)
     data = RoundDataModule(
         RoundStore(run / "rounds"),
         batch_size=cfg["batch_size"],
@@ -51,8 +55,9 @@ def build(cfg: dict[str, Any], run: Path, *, progress_bar: bool) -> Experiment:
         seed=cfg["seed"],
     )
     log = CSVLog(run / "metrics.csv")
-    loggers: list[Logger] = [log, *(make(node) for node in cfg["logger"].values())]
-    trainer = make(cfg["trainer"])(
+    loggers: list[Logger] = [log, *(make(node)(save_dir=run) for node in cfg["logger"].values())]
+    trainer = make_trainer(
+        cfg["trainer"],
         max_epochs=cfg["rounds"] * cfg["stop_after_epochs"],
         accumulate_grad_batches=cfg["accumulate"],
         default_root_dir=run,
@@ -72,6 +77,14 @@ def make(node: dict[str, Any]) -> Any:
     return instantiate(node, _convert_="all")
 
 
+def make_trainer(node: dict[str, Any], **given: Any) -> L.Trainer:
+    try:
+        return make(node)(**given)
+    except (MisconfigurationException, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"the trainer cannot be built: {reason.rstrip('.')}; see the keys of trainer.") from error
+
+
 def _callbacks(cfg: dict[str, Any], run: Path, rollout: Rollout) -> list[L.Callback]:
     """In the order in which they act at the end of an epoch: save, measure, make the next round, sum up, export."""
     nodes = dict(cfg["callbacks"])
@@ -82,12 +95,11 @@ def _callbacks(cfg: dict[str, Any], run: Path, rollout: Rollout) -> list[L.Callb
     if isinstance(rollout, PreferenceRollout):
         callbacks.append(ReferenceCheck(reference=rollout.reference, **epochs))
         if win_rate is not None:
-            samples = win_rate.pop("samples_per_prompt")
             callbacks.append(
                 make(win_rate)(
                     run / "evaluation",
                     prompts=rollout.prompts,
-                    sampler=replace(rollout.sampler, num_generations=samples),
+                    sampler=rollout.sampler,
                     annotator=rollout.annotator,
                     seed=cfg["seed"],
                     **epochs,
@@ -100,6 +112,14 @@ def _callbacks(cfg: dict[str, Any], run: Path, rollout: Rollout) -> list[L.Callb
         callbacks.append(make(export)(run / "export"))
     callbacks += [make(node) for node in nodes.values() if node is not None]
     return [*callbacks, Summary(run, objective=cfg["objective"]["_target_"].rsplit(".", 1)[-1])]
+
+
+def check_optimizer(objective: Objective) -> None:
+    """Lightning builds it after the first round is made; settings that it refuses must be known before."""
+    try:
+        objective.configure_optimizers()
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise ConfigError(f"objective.optimizer cannot be built: {error}.") from error
 
 
 def check_source(policy: Policy, rollout: Rollout, *, rounds: int) -> None:

@@ -20,24 +20,27 @@ _CONTROL = ("resume", "overwrite")
 _PACKAGES = ("sparring", "torch", "transformers", "lightning", "hydra-core", "peft", "datasets", "pyarrow", "numpy")
 
 
-def prepare(cfg: DictConfig, run: Path) -> Path | None:
-    """Make `run` ready and return the checkpoint to go on from, if there is one. Only rank 0 may call it."""
+def check(cfg: DictConfig, run: Path) -> None:
+    """Refuse a directory that this run must not start, go on or start over in. Changes nothing."""
     config = run / "config.yaml"
-    if run.exists() and any(run.iterdir()) and not config.exists():
-        raise ConfigError(f"{run} is not empty and holds no run; choose another run_name.")
-    if cfg.resume not in ("auto", "never"):
-        raise ConfigError(f"resume is {cfg.resume!r}; it must be 'auto' or 'never'.")
-    if config.exists() and cfg.resume == "never":
-        if not cfg.overwrite:
-            raise ConfigError(f"{run} holds a run; add overwrite=true to delete it, or choose another run_name.")
-        shutil.rmtree(run)
-    if config.exists():
+    if not config.exists():
+        if run.exists() and any(run.iterdir()):
+            raise ConfigError(f"{run} is not empty and holds no run; choose another run_name.")
+    elif cfg.resume == "auto":
         _same_config(cfg, config)
-    else:
+    elif not cfg.overwrite:
+        raise ConfigError(f"{run} holds a run; add overwrite=true to delete it, or choose another run_name.")
+
+
+def record(cfg: DictConfig, run: Path) -> None:
+    """Write down what runs here, and with resume=never delete what ran before. Only rank 0 may call it."""
+    config = run / "config.yaml"
+    if config.exists() and cfg.resume == "never":
+        shutil.rmtree(run)
+    if not config.exists():
         with atomic_path(config) as temporary:
             OmegaConf.save(cfg, temporary, resolve=True)
     write_json(run / "environment.json", environment(cfg))
-    return checkpoint(run)
 
 
 def checkpoint(run: Path) -> Path | None:

@@ -8,18 +8,32 @@ from rich.table import Table
 
 from sparring.core.files import read_json
 
+COLUMNS = ("round", "win rate vs base", "95% interval", "vs previous", "length", "pairs", "tokens", "judge calls", "seconds")
 
-def print_rounds(run: Path) -> None:
+
+def console() -> Console:
+    """As wide as the terminal; 120 columns into a file or pipe, where tables would else be cut to 80."""
+    plain = Console()
+    return plain if plain.is_terminal else Console(width=120)
+
+
+def print_rounds(run: Path, *, hint: bool = True) -> None:
     """The rounds of a run, and the command that looks further."""
     summary = read_json(run / "summary.json")
     table = Table(title=f"{run.name}: {summary['objective']}, {summary['status']}")
-    for column in ("round", "win rate vs base", "95% interval", "vs previous", "length", "pairs", "tokens", "judge calls", "seconds"):
+    for column in COLUMNS:
         table.add_column(column, justify="right")
     for entry in summary["rounds"]:
         table.add_row(*_cells(entry))
-    console = Console(width=None if Console().is_terminal else 120)
-    console.print(table)
-    console.print(f"look further: sparring show {run}", highlight=False, soft_wrap=True)
+    out = console()
+    out.print(table)
+    if hint:
+        out.print(f"look further: sparring show {_short(run)}", highlight=False, soft_wrap=True)
+
+
+def _short(run: Path) -> Path:
+    """`run` as one would type it here."""
+    return run.relative_to(Path.cwd()) if run.is_relative_to(Path.cwd()) else run
 
 
 def _cells(entry: dict[str, Any]) -> list[str]:

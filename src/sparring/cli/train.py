@@ -4,19 +4,18 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
 
-from sparring.core.errors import ConfigError, SparringError
+from sparring.cli.check import check_run
+from sparring.cli.explain import one_sentence
+from sparring.core.errors import ConfigError
 from sparring.core.files import read_json
 
 
@@ -29,9 +28,21 @@ def conf_directory(name: str = "conf") -> Path:
     raise ConfigError(f"{package} comes without its {name} directory; install sparring again.")
 
 
+def offer_sweeps() -> None:
+    """Makes every study in sweeps/ an option of the group `sweeps`; files for other programs may lie beside them.
+
+    Not by Hydra's search path: in a directory on it, all that lies beside sweeps/ would be a configuration group.
+    """
+    for path in sorted(conf_directory("sweeps").glob("*.yaml")):
+        if path.read_text().startswith("# @package _global_\n"):
+            study = OmegaConf.load(path)
+            ConfigStore.instance().store(path.stem, study, "sweeps", package="_global_", provider="sparring")
+
+
 def main() -> None:
-    """Entry point; leaves with status 2 and one sentence where the user can mend it."""
+    """Entry point; leaves with status 2 and one sentence where the user can mend it, with 130 when interrupted."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach us whole, and leave as one sentence
+    offer_sweeps()
     with one_sentence():
         hydra.main(config_path=str(conf_directory()), config_name="train", version_base="1.3")(task)()
 
@@ -39,41 +50,6 @@ def main() -> None:
 def task(cfg: DictConfig) -> float | None:
     with one_sentence():  # here too: Hydra prints lines of its own about an exception that leaves a job
         return train(cfg)
-
-
-@contextmanager
-def one_sentence() -> Iterator[None]:
-    """Turns an error that the user can mend into its sentence and exit status 2; others keep their traceback."""
-    try:
-        yield
-    except (SparringError, HydraException, OmegaConfBaseException) as error:
-        sentence = explain(error)
-        if sentence is None:
-            raise
-        print(f"sparring: {sentence}", file=sys.stderr)
-        sys.exit(2)
-
-
-def explain(error: BaseException) -> str | None:
-    """The sentence a user needs, found along the chain of causes; None for an error of ours."""
-    chain: list[BaseException] = []
-    current: BaseException | None = error
-    while current is not None:
-        chain.append(current)
-        current = current.__cause__
-    for link in chain:
-        if isinstance(link, SparringError):
-            return str(link)
-    for link in chain:
-        if isinstance(link, MissingMandatoryValue | InterpolationToMissingValueError):
-            return f"{_first_line(link).rstrip('.')}: give the value on the command line, or choose an experiment=NAME."
-    if isinstance(error, HydraException | OmegaConfBaseException):
-        return " ".join(dict.fromkeys(_first_line(link).rstrip(".") + "." for link in chain))
-    return None
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n", 1)[0]
 
 
 def train(cfg: DictConfig) -> float | None:
@@ -84,6 +60,7 @@ def train(cfg: DictConfig) -> float | None:
     _refuse_subprocesses_in_sweeps(cfg)
     run = Path(HydraConfig.get().runtime.output_dir)
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # pyright: ignore[reportAssignmentType]
+    check_run(config)
 
     # Heavy imports come after everything that a typing error can stop.
     import torch
@@ -93,37 +70,51 @@ def train(cfg: DictConfig) -> float | None:
 
     if config["threads"] is not None:
         torch.set_num_threads(config["threads"])
-    main_process = int(os.environ.get("LOCAL_RANK", os.environ.get("RANK", "0"))) == 0
-    checkpoint = run_directory.prepare(cfg, run) if main_process else run_directory.checkpoint(run)
-    if run_directory.finished(run):
-        if main_process:
+    if _main_process():
+        run_directory.check(cfg, run)
+    if cfg.resume == "auto" and run_directory.finished(run):
+        if _main_process():
             print(f"{run} is finished; resume=never overwrite=true runs it again.")
             print_rounds(run)
         return _last_win_rate(run)
-    _fit(config, run, checkpoint)
-    if main_process:
+    _fit(cfg, config, run)
+    if _main_process():
         print_rounds(run)
     return _last_win_rate(run)
 
 
-def _fit(config: dict[str, Any], run: Path, checkpoint: Path | None) -> None:
+def _fit(cfg: DictConfig, config: dict[str, Any], run: Path) -> None:
     _quiet()
     from sparring.analysis.summary import write_summary
+    from sparring.cli import run_directory
     from sparring.cli.build import build
 
+    experiment = build(config, run, progress_bar=sys.stderr.isatty())
+    if _main_process():
+        run_directory.record(cfg, run)  # not before the build: what cannot run leaves no trace
+    checkpoint = run_directory.checkpoint(run) if cfg.resume == "auto" else None
     try:
-        experiment = build(config, run, progress_bar=sys.stderr.isatty())
         experiment.log.forget_after(0 if checkpoint is None else _global_step(checkpoint))
         experiment.trainer.fit(experiment.objective, datamodule=experiment.data, ckpt_path=checkpoint)
-    except BaseException:
-        if (run / "rounds").exists():
+    except BaseException as error:
+        if _main_process():
             write_summary(run, status="stopped", objective=config["objective"]["_target_"].rsplit(".", 1)[-1])
+        _finish_wandb(config, exit_code=1)
+        if isinstance(error.__context__, KeyboardInterrupt):  # Lightning makes an exit with status 1 of it
+            raise KeyboardInterrupt from error
         raise
-    finally:
-        if "wandb" in config["logger"]:
-            import wandb
+    _finish_wandb(config, exit_code=0)
 
-            wandb.finish()
+
+def _main_process() -> bool:
+    return int(os.environ.get("LOCAL_RANK", os.environ.get("RANK", "0"))) == 0
+
+
+def _finish_wandb(config: dict[str, Any], *, exit_code: int) -> None:
+    if "wandb" in config["logger"]:
+        import wandb
+
+        wandb.finish(exit_code=exit_code)
 
 
 def _global_step(checkpoint: Path) -> int:
@@ -151,9 +142,13 @@ def _refuse_subprocesses_in_sweeps(cfg: DictConfig) -> None:
 
 def _quiet() -> None:
     """Notices that are about other people's set-ups, not about this run."""
+    import lightning.fabric
+    import lightning.pytorch
     from transformers.utils import logging as transformers_logging
 
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for library in (lightning.fabric, lightning.pytorch):  # they set their levels when they are imported
+        logging.getLogger(library.__name__).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
     warnings.filterwarnings("ignore", message=r".*modules? in eval mode at the start of training.*")
     warnings.filterwarnings("ignore", message=r".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=r".*GPU available but not used.*")

@@ -27,9 +27,7 @@ def make_groups(
     prompt_ids, prompt_mask = pad(prompts, pad_id=pad_id, left=True)
     response_ids, response_mask = pad(rows, pad_id=pad_id, left=False)
     group = torch.tensor([number for number, group in enumerate(responses) for _ in group], dtype=torch.long)
-    return Groups(
-        prompt_ids.to(device), prompt_mask.to(device), response_ids.to(device), response_mask.to(device), group.to(device)
-    )
+    return Groups(*(part.to(device) for part in (prompt_ids, prompt_mask, response_ids, response_mask, group)))
 
 
 def pad(

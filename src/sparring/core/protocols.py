@@ -1,11 +1,12 @@
 """What can be swapped: one call method each. Hydra's `_target_` is the registry."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from sparring.core.types import Candidates, Judgement, Pair, Prompt
 
 
+@runtime_checkable
 class PromptSource(Protocol):
     """Prompts to train on and, disjoint from them, prompts to measure with."""
 
@@ -17,18 +18,21 @@ class PromptSource(Protocol):
         ...
 
 
+@runtime_checkable
 class Annotator(Protocol):
     """Turns candidates into preferences, never into pairs. One judgement per candidate set, in order."""
 
     def __call__(self, batch: Sequence[Candidates]) -> list[Judgement]: ...
 
 
+@runtime_checkable
 class PairingStrategy(Protocol):
     """Turns preferences into pairs. Never prefers the candidate that loses; deterministic."""
 
     def __call__(self, candidates: Candidates, judgement: Judgement) -> list[Pair]: ...
 
 
+@runtime_checkable
 class PairFilter(Protocol):
     """Says why a proposed pair must not be trained on, or None if it may."""
 

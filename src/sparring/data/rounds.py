@@ -102,6 +102,9 @@ class RoundStore:
             for name in tables
         }
         write_json(self.directory(index) / "manifest.json", {"round": index, **facts, "files": files})
+        self.drop_chunks(index)
+
+    def drop_chunks(self, index: int) -> None:
         shutil.rmtree(self.chunks(index).directory, ignore_errors=True)
 
     def manifest(self, index: int) -> dict[str, Any]:

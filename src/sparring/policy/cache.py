@@ -21,7 +21,8 @@ class RoomyLayer(DynamicLayer):
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         super().lazy_initialization(key_states, value_states)
-        self._keys, self._values = self._buffer(key_states, len(key_states)), self._buffer(value_states, len(value_states))
+        self._keys = self._buffer(key_states, len(key_states))
+        self._values = self._buffer(value_states, len(value_states))
 
     def update(
         self,
@@ -35,14 +36,13 @@ class RoomyLayer(DynamicLayer):
         begin, self.length = self.length, self.length + key_states.shape[-2]
         self._keys[:, :, begin : self.length] = key_states
         self._values[:, :, begin : self.length] = value_states
-        self._expose()
-        return self.keys, self.values
+        return self._expose()
 
     def get_seq_length(self) -> int:
         return self.length
 
     def reorder_cache(self, beam_idx: Int[Tensor, " rows"]) -> None:
-        """Keep, drop or repeat rows: the library's name for it comes from beam search."""
+        """As in every layer of the library: keep, drop or repeat rows."""
         for name in ("_keys", "_values"):
             old = getattr(self, name)
             new = self._buffer(old, len(beam_idx))
@@ -53,8 +53,10 @@ class RoomyLayer(DynamicLayer):
     def _buffer(self, like: Tensor, rows: int) -> Tensor:
         return like.new_empty((rows, like.shape[1], self.room, like.shape[3]))
 
-    def _expose(self) -> None:
-        self.keys, self.values = self._keys[:, :, : self.length], self._values[:, :, : self.length]
+    def _expose(self) -> tuple[Tensor, Tensor]:
+        keys, values = self._keys[:, :, : self.length], self._values[:, :, : self.length]
+        self.keys, self.values = keys, values
+        return keys, values
 
 
 def has_plain_attention(config: PreTrainedConfig) -> bool:
@@ -67,3 +69,8 @@ def roomy_cache(config: PreTrainedConfig, room: int) -> DynamicCache:
     cache = DynamicCache(config=config)
     cache.layers = [RoomyLayer(room) if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
+
+
+def select_rows(cache: DynamicCache, rows: Int[Tensor, " rows"]) -> None:
+    """Keep, drop or repeat rows of every layer. The library's name for it comes from beam search."""
+    cache.reorder_cache(rows)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import LogitsProcessorList
 
 from sparring.core.collate import pad
-from sparring.policy.cache import roomy_cache
+from sparring.policy.cache import roomy_cache, select_rows
 from sparring.policy.logp import positions
 from sparring.policy.policy import Policy
 
@@ -47,7 +47,7 @@ def decode(
     ).logits[:, -1]
 
     group = torch.arange(len(prompts), device=policy.device).repeat_interleave(copies)
-    cache.reorder_cache(group)
+    select_rows(cache, group)
     logits, position = logits[group], prompt_mask.sum(1)[group]
     mask = torch.nn.functional.pad(prompt_mask[group], (0, max_new_tokens), value=True)
     padded = any(len(prompt) < width for prompt in prompts)
@@ -67,7 +67,7 @@ def decode(
                 break
             if living < COMPACT_BELOW * len(alive):
                 kept = alive.nonzero().squeeze(1)
-                cache.reorder_cache(kept)
+                select_rows(cache, kept)
                 token, row, position, mask, alive = (part[kept] for part in (token, row, position, mask, alive))
         logits = policy.model(
             input_ids=token[:, None],

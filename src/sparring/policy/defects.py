@@ -6,7 +6,7 @@ from sparring.core.types import Finish
 
 
 def find_defect(ids: Sequence[int], finish: Finish, *, ngram: int, max_repeat_share: float) -> str | None:
-    """ "no_end" if the sample was cut off, "repeats" if more than `max_repeat_share` of its n-grams stood before."""
+    """Name "no_end" a sample that was cut off, "repeats" one with more than `max_repeat_share` repeated n-grams."""
     if finish == "length":
         return "no_end"
     return "repeats" if repeat_share(ids, ngram) > max_repeat_share else None

@@ -3,6 +3,7 @@
 A LoRA is put on here, once. Quantised and sharded loading are not here.
 """
 
+import warnings
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,12 +59,12 @@ def load_policy(
         if not hasattr(config, name):
             raise ConfigError(f"model.config_overrides.{name} is no setting of a {config.model_type} model; remove it.")
         setattr(config, name, value)
-    options = {"dtype": checked_dtype(dtype), "attn_implementation": attn_implementation}
-    options["trust_remote_code"] = trust_remote_code
-    if random_init:
-        model = from_config(config, seed, **options)
-    else:
-        model = from_weights(path, source, config, **options)
+    options: dict[str, Any] = {
+        "dtype": checked_dtype(dtype),
+        "attn_implementation": attn_implementation,
+        "trust_remote_code": trust_remote_code,
+    }
+    model = from_config(config, seed, **options) if random_init else from_weights(path, source, config, **options)
     return finish(model, load_tokenizer(tokenizer or path, trust_remote_code), lora, gradient_checkpointing)
 
 
@@ -76,6 +77,7 @@ def random_llama(
     num_attention_heads: int,
     num_key_value_heads: int,
     max_position_embeddings: int,
+    initializer_range: float = 0.02,
     tie_word_embeddings: bool = True,
     dtype: str = "float32",
     attn_implementation: str = "sdpa",
@@ -84,7 +86,7 @@ def random_llama(
     seed: int = 0,
 ) -> Policy:
     """A Llama with random weights and the vocabulary of `tokenizer`: for pretraining, and for measuring speed."""
-    words = load_tokenizer(tokenizer, trust_remote_code=False) if isinstance(tokenizer, str) else tokenizer
+    words: Any = load_tokenizer(tokenizer, trust_remote_code=False) if isinstance(tokenizer, str) else tokenizer
     config = LlamaConfig(
         vocab_size=len(words),
         hidden_size=hidden_size,
@@ -93,6 +95,7 @@ def random_llama(
         num_attention_heads=num_attention_heads,
         num_key_value_heads=num_key_value_heads,
         max_position_embeddings=max_position_embeddings,
+        initializer_range=initializer_range,
         tie_word_embeddings=tie_word_embeddings,
         bos_token_id=words.bos_token_id,
         eos_token_id=words.eos_token_id,
@@ -109,7 +112,7 @@ def resolve(path: str) -> str:
     if path.startswith(PACKAGED):
         directory = Path(str(files("sparring"))) / "assets" / path.removeprefix(PACKAGED)
         if not directory.is_dir():
-            raise ConfigError(f"{path} is not in this installation of sparring; name a directory or a model of the hub.")
+            raise ConfigError(f"{path} is not in this installation of sparring; name a directory or a hub model.")
         return str(directory)
     directory = Path(path).expanduser()
     if not directory.is_dir():
@@ -118,7 +121,7 @@ def resolve(path: str) -> str:
         return path
     if not (directory / "config.json").is_file():
         if (directory / "adapter_config.json").is_file():
-            raise ConfigError(f"{path} holds only a LoRA adapter; export the policy with the adapter merged and use that.")
+            raise ConfigError(f"{path} holds only a LoRA adapter; export that policy merged and use the merged model.")
         raise ConfigError(f"{path} is no model directory: it has no config.json; give the directory of a saved model.")
     return str(directory)
 
@@ -134,13 +137,15 @@ def load_tokenizer(path: str, trust_remote_code: bool) -> PreTrainedTokenizerBas
 
 def from_weights(path: str, source: str, config: PreTrainedConfig, **options: Any) -> PreTrainedModel:
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(source, config=config, output_loading_info=True, **options)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(source, config=config, output_loading_info=True, **options)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ConfigError(unreadable("model", path, error)) from error
-    if report["missing_keys"]:
+    model, report = loaded
+    missing = sorted(report["missing_keys"])
+    if missing:
         raise ConfigError(
-            f"the weights of {path} lack {len(report['missing_keys'])} tensors, {min(report['missing_keys'])} among them, "
-            "which would be random; give a complete model."
+            f"the weights of {path} lack {len(missing)} tensors, {missing[0]} among them, which would be random; "
+            "give a complete model."
         )
     return model
 
@@ -156,9 +161,10 @@ def finish(
     lora: "peft.LoraConfig | None",
     gradient_checkpointing: bool,
 ) -> Policy:
-    embedded = model.get_input_embeddings().num_embeddings
+    embedding: Any = model.get_input_embeddings()
+    embedded: int = embedding.num_embeddings
     if len(tokenizer) > embedded:
-        raise ConfigError(f"the tokenizer has {len(tokenizer)} tokens but the model knows {embedded}; give the model's own.")
+        raise ConfigError(f"the tokenizer has {len(tokenizer)} tokens, but the model knows {embedded}; use its own.")
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -174,8 +180,11 @@ def with_lora(model: PreTrainedModel, lora: "peft.LoraConfig") -> nn.Module:
     from peft import get_peft_model
 
     if lora.lora_dropout:
-        raise ConfigError(f"model.lora.lora_dropout is {lora.lora_dropout}, but policies train without dropout; set it to 0.")
-    return get_peft_model(model, lora)
+        raise ConfigError(f"model.lora.lora_dropout is {lora.lora_dropout}; set it to 0, for policies have no dropout.")
+    with warnings.catch_warnings():
+        # peft 0.21 asks transformers for something by a name that 5.2x deprecates; nothing a user could mend.
+        warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing", FutureWarning)
+        return get_peft_model(model, lora)
 
 
 def without_dropout(config: PreTrainedConfig) -> None:

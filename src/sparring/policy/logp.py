@@ -13,6 +13,7 @@ from transformers import DynamicCache, PreTrainedConfig
 
 from sparring.core.logprobs import sequence_logp
 from sparring.core.types import Groups
+from sparring.policy.cache import select_rows
 
 # Above this many logits their float32 log-softmax is computed piece by piece and again in the backward pass: with
 # 128k tokens in the vocabulary it would otherwise hold four times the bytes of the bf16 logits themselves.
@@ -34,7 +35,7 @@ def shared_logp(model: Module, config: PreTrainedConfig, groups: Groups) -> Floa
     first = logp_in_pieces(prompt.logits[group], ids[:, :1], mask[:, :1])
     if ids.shape[1] < 2:
         return first
-    cache.reorder_cache(group)
+    select_rows(cache, group)
     seen = torch.cat([prompt_mask[group], mask[:, :-1]], dim=1)
     response = model(
         input_ids=ids[:, :-1],

@@ -37,7 +37,7 @@ class Policy(nn.Module):
     def __init__(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> None:
         super().__init__()
         self.model = model
-        self.tokenizer = tokenizer
+        self.tokenizer: Any = tokenizer
         base = self.base
         missing = NEEDED_ARGUMENTS - set(signature(base.forward).parameters)
         if missing:
@@ -45,8 +45,9 @@ class Policy(nn.Module):
                 f"{type(base).__name__} takes no {', '.join(sorted(missing))}, which padded batches need; "
                 "choose a model of another architecture."
             )
-        self.eos_ids = end_tokens(base, tokenizer)
-        self.pad_id: int = self.eos_ids[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        self.eos_ids = end_tokens(base, self.tokenizer.eos_token_id)
+        padding = self.tokenizer.pad_token_id
+        self.pad_id: int = self.eos_ids[0] if padding is None else padding
         self.context: int = getattr(self.config, "max_position_embeddings", None) or tokenizer.model_max_length
         self.plain_attention = has_plain_attention(self.config)
         checkpointing = any(getattr(module, "gradient_checkpointing", False) for module in base.modules())
@@ -87,7 +88,7 @@ class Policy(nn.Module):
     # ---------------------------------------------------------------- numbers
 
     def logp(self, groups: Groups) -> Float[Tensor, " responses"]:
-        """log p(response | prompt) of each response, in nats, summed over its tokens, float32, differentiable."""
+        """Of each response log p(response | prompt): nats, summed over its tokens, float32, differentiable."""
         if self.shares_prompt:
             return shared_logp(self.model, self.config, groups)
         return row_wise_logp(self.model, groups)
@@ -136,10 +137,10 @@ class Policy(nn.Module):
 
     def fingerprint(self) -> str:
         """16 hexadecimal digits that change when a trainable weight does, or the model under a LoRA is another."""
-        digest = hashlib.sha256(self.base.name_or_path.encode() if self.lora else b"")
+        digest = hashlib.sha256(str(self.base.name_or_path).encode() if self.lora else b"")
         for name, weight in sorted(self.trainable_state().items()):
             digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}\n".encode())
-            digest.update(weight.cpu().contiguous().flatten().view(torch.uint8).numpy())
+            digest.update(weight.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()[:16]
 
     def save(self, directory: Path, merge_lora: bool = False) -> None:
@@ -155,12 +156,12 @@ class Policy(nn.Module):
         self.tokenizer.save_pretrained(directory)
 
 
-def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+def end_tokens(model: PreTrainedModel, tokenizer_end: int | None) -> tuple[int, ...]:
     """Every end token that generation settings, configuration or tokenizer name, in this order."""
     named: list[int | list[int] | None] = [
         model.generation_config.eos_token_id if model.generation_config is not None else None,
         getattr(model.config.get_text_config(decoder=True), "eos_token_id", None),
-        tokenizer.eos_token_id,
+        tokenizer_end,
     ]
     flat = [token for entry in named if entry is not None for token in ([entry] if isinstance(entry, int) else entry)]
     if not flat:

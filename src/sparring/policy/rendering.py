@@ -5,6 +5,7 @@ With a chat template a prompt is what the template says; without one it is plain
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
@@ -16,23 +17,22 @@ ANCHORS = ("\n", "a", ".")  # texts before which a continuation can be tokenised
 
 
 class Renderer:
-    """`end_id` closes a response: the one that the template itself writes after a turn; without a template, the first of
-    `eos_ids`.
-    """
+    """`end_id` closes a response: the token the template itself writes after a turn, or else the first of `eos_ids`."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, eos_ids: Sequence[int]) -> None:
-        self.tokenizer = tokenizer
+        self.tokenizer: Any = tokenizer
+        self.bos_id: int | None = self.tokenizer.bos_token_id
         self.eos_ids = frozenset(eos_ids)
-        self.chat = tokenizer.chat_template is not None
+        self.chat = self.tokenizer.chat_template is not None
         self.end_id = self._turn_end(eos_ids[0]) if self.chat else eos_ids[0]
 
     def render(self, prompt: Prompt) -> tuple[int, ...]:
         ids = self._render_chat(prompt) if self.chat else self._plain(prompt.text)
-        if self.uses_bos and ids[:1] != [self.bos_id]:  # a template's text holds its own
+        if self.bos_id is not None and self.uses_bos and ids[:1] != [self.bos_id]:  # a template may hold its own
             ids = [self.bos_id, *ids]
         if not ids:
             raise DataError(f"prompt {prompt.id} is empty; drop it, for this model has no token that begins a text.")
-        if self.uses_bos and ids.count(self.bos_id) != 1:
+        if self.uses_bos and ids.count(ids[0]) != 1:
             raise DataError(
                 f"prompt {prompt.id} contains {self.tokenizer.bos_token!r}, which only the start of a prompt may hold; "
                 "remove it from the text."
@@ -54,10 +54,6 @@ class Renderer:
     def uses_bos(self) -> bool:
         return self.bos_id is not None and self.tokenizer("a").input_ids[:1] == [self.bos_id]
 
-    @property
-    def bos_id(self) -> int | None:
-        return self.tokenizer.bos_token_id
-
     @cached_property
     def _adds_space(self) -> bool:
         """Whether the tokenizer puts a space before every text, as if it began a new word."""
@@ -68,7 +64,7 @@ class Renderer:
         messages = [{"role": message.role, "content": message.content} for message in prompt.messages]
         try:
             text = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        except TemplateError as error:
+        except (TemplateError, ValueError) as error:
             raise DataError(f"the chat template refuses prompt {prompt.id}: {error}; change its messages.") from error
         return self.tokenizer(text, add_special_tokens=False).input_ids
 
@@ -86,9 +82,7 @@ class Renderer:
         raise DataError(f"the tokenizer cannot continue a text with {text[:40]!r}; drop this response.")
 
     def _text(self, ids: Sequence[int]) -> str:
-        text = self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        assert isinstance(text, str)  # a list only for a batch
-        return text
+        return self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
     def _turn_end(self, default: int) -> int:
         """The first end token after an assistant's words: for some models that is not `tokenizer.eos_token_id`."""
@@ -96,8 +90,9 @@ class Renderer:
         try:
             text = self.tokenizer.apply_chat_template([user, {"role": "assistant", "content": word}], tokenize=False)
         except TemplateError as error:
-            raise ConfigError(f"the tokenizer's chat template cannot render a user's and an assistant's turn: {error}.") from error
-        assert isinstance(text, str)
+            raise ConfigError(
+                f"the tokenizer's chat template cannot render a question and an answer ({error}); correct it."
+            ) from error
         after = self.tokenizer(text.rpartition(word)[2], add_special_tokens=False).input_ids
         named = self.tokenizer.eos_token_id
         return next((token for token in after if token in self.eos_ids), default if named is None else named)

@@ -29,7 +29,7 @@ def score_groups(
     *,
     token_budget: int,
 ) -> list[list[float]]:
-    """log p(response | prompt) for every response of every prompt.
+    """Sequence log-probabilities, in nats, for every response of every prompt.
 
     Groups stay whole and share batches with groups of similar length, at most `token_budget` tokens each.
     """

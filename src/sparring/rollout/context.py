@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from sparring.core.protocols import PromptSource
 from sparring.data.rounds import Chunks, RoundStore
@@ -31,6 +31,7 @@ class RoundContext:
         return chunk % self.world_size == self.rank
 
 
+@runtime_checkable
 class Rollout(Protocol):
     """Makes the data of a round: `collect` on every rank, then `assemble` on rank 0."""
 

@@ -44,6 +44,6 @@ class SampleStatistics:
     def metrics(self) -> dict[str, float]:
         return {name: total / self.counts[name] for name, total in sorted(self.sums.items())}
 
-    def _mean(self, name: str, value: float) -> None:
+    def _mean(self, name: str, value: int | float) -> None:
         self.sums[name] = self.sums.get(name, 0.0) + value
         self.counts[name] = self.counts.get(name, 0) + 1

@@ -1,0 +1,115 @@
+"""Does a configuration fit the code? The numbers of a run, and names and plain types of all that will be called.
+
+What a value may be is read off the target's signature, so that nothing is declared twice. Ranges are the targets' own
+business.
+"""
+
+import sys
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from inspect import Parameter, signature
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from hydra.errors import HydraException
+from hydra.utils import get_object
+
+from sparring.core.errors import ConfigError
+
+_COUNTS = ("rounds", "stop_after_epochs", "schedule_total_epochs", "batch_size", "accumulate")
+_HYDRAS_OWN = ("_target_", "_partial_", "_convert_", "_recursive_")
+_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", NoneType: "null"}
+
+
+def check_run(cfg: Mapping[str, Any]) -> None:
+    """The keys that belong to no group. Imports nothing that they name."""
+    for name in _COUNTS:
+        _require_whole(name, cfg[name], least=1)
+    _require_whole("seed", cfg["seed"], least=0)
+    if cfg["threads"] is not None:
+        _require_whole("threads", cfg["threads"], least=1)
+    if cfg["resume"] not in ("auto", "never"):
+        raise ConfigError(f"resume is {cfg['resume']!r}; it must be 'auto' or 'never'.")
+    if not isinstance(cfg["overwrite"], bool):
+        raise ConfigError(f"overwrite is {cfg['overwrite']!r}; it must be true or false.")
+
+
+def _require_whole(name: str, value: object, *, least: int) -> None:
+    if type(value) is not int or value < least:
+        raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least {least}.")
+
+
+def check_targets(node: Any, where: str = "") -> None:
+    """Every `_target_` below `node` exists, knows the keys it is given, and can take their plain values."""
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            _check_target(node, where)
+        for name, child in node.items():
+            check_targets(child, f"{where}.{name}" if where else str(name))
+    elif isinstance(node, list):
+        for number, child in enumerate(node):
+            check_targets(child, f"{where}[{number}]")
+
+
+def _check_target(node: Mapping[str, Any], where: str) -> None:
+    try:
+        target = get_object(node["_target_"])
+    except (HydraException, ImportError, ValueError, AttributeError) as error:
+        raise ConfigError(f"{where}._target_ is {node['_target_']!r}, which cannot be imported.") from error
+    try:
+        parameters = signature(target).parameters
+    except ValueError:  # written in C, like datetime.timedelta: it checks its arguments itself
+        return
+    takes_any_name = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values())
+    for name, value in node.items():
+        if name in _HYDRAS_OWN:
+            continue
+        if name not in parameters:
+            if not takes_any_name:
+                raise ConfigError(f"{where} has no key {name!r}{suggestion(name, parameters)}")
+            continue
+        allowed = _annotation(parameters[name], target)
+        if not fits(value, allowed):
+            raise ConfigError(f"{where}.{name} is {value!r}; it must be {_described(allowed)}.")
+
+
+def _annotation(parameter: Parameter, target: Any) -> Any:
+    """What is annotated, or `Any` where nothing is or where its names are imported for type checkers only."""
+    annotation = parameter.annotation
+    if isinstance(annotation, str):
+        try:
+            return eval(annotation, vars(sys.modules[target.__module__]))
+        except NameError:
+            return Any
+    return Any if annotation is Parameter.empty else annotation
+
+
+def fits(value: Any, allowed: Any) -> bool:
+    """Whether `value` may stand where `allowed` is annotated; True where only a call can tell."""
+    if allowed is Any or (isinstance(value, Mapping | list) and allowed not in _WORDS):
+        return True
+    if get_origin(allowed) in (Union, UnionType):
+        return any(fits(value, part) for part in get_args(allowed))
+    if get_origin(allowed) is Literal:
+        return value in get_args(allowed)
+    if allowed is None:
+        return value is None
+    if allowed is float:
+        return type(value) in (int, float)
+    # A plain value never stands for an object of another class: those are nodes of their own.
+    return type(value) is allowed if isinstance(allowed, type) else True
+
+
+def _described(allowed: Any) -> str:
+    parts = get_args(allowed) if get_origin(allowed) in (Union, UnionType) else (allowed,)
+    choices = [repr(choice) for part in parts if get_origin(part) is Literal for choice in get_args(part)]
+    words = choices + [_WORDS[part] for part in parts if part in _WORDS]
+    return " or ".join(words) if words else "a node with a _target_"
+
+
+def suggestion(name: str, known: Iterable[object]) -> str:
+    """The end of a sentence about an unknown key: the one that was meant, else all that there are."""
+    names = [str(key) for key in known if key not in ("self", "hydra", *_HYDRAS_OWN)]
+    if close := get_close_matches(name, names, n=1):
+        return f"; did you mean {close[0]!r}?"
+    return f"; its keys are {', '.join(names)}." if names else "."

@@ -1,0 +1,74 @@
+"""One sentence for an error that the user can mend, found along the chain of its causes."""
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    InterpolationToMissingValueError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
+
+from sparring.cli.check import suggestion
+from sparring.core.errors import SparringError
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """Turns an error that the user can mend into its sentence and exit status 2; others keep their traceback."""
+    try:
+        yield
+    except (SparringError, HydraException, OmegaConfBaseException) as error:
+        print(f"sparring: {explain(error)}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("sparring: stopped; the same command continues the run.", file=sys.stderr)
+        sys.exit(130)
+
+
+def explain(error: BaseException) -> str:
+    chain = list(_causes(error))
+    ours = [str(link) for link in chain if isinstance(link, SparringError)]
+    mended = ours or [sentence for link in chain if (sentence := _of_configuration(link))]
+    if mended:
+        return mended[0]
+    lines = dict.fromkeys(_first_line(link) for link in chain)
+    return ": ".join(line.rstrip(".:") for line in lines if line) + "."
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _of_configuration(error: BaseException) -> str | None:
+    """What Hydra's and OmegaConf's commonest errors are about, in the words of the command line."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        options = f"choose one of {', '.join(error.options)}" if error.options else "there is no such group"
+        return f"there is no {group}={option}; {options}."
+    if isinstance(error, MissingMandatoryValue | InterpolationToMissingValueError):
+        name = _missing_key(error)
+        return f"{name} must be given: add {name}=VALUE{', or choose an experiment=NAME' * (name == 'run_name')}."
+    if isinstance(error, OverrideParseException):
+        return f"the argument {error.override!r} cannot be read; write KEY=VALUE, and quote odd characters."
+    if isinstance(error, ConfigAttributeError | ConfigKeyError) and isinstance(error.full_key, str):
+        parent, _, key = error.full_key.rpartition(".")
+        known = error.parent_node.keys() if error.parent_node is not None else ()
+        return f"{parent or 'the configuration'} has no key {key!r}{suggestion(key, known)}"
+    return None
+
+
+def _missing_key(error: OmegaConfBaseException) -> str:
+    named = re.search(r"[Mm]issing mandatory value: (\S+)", str(error))
+    return named[1] if named else str(error.full_key)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n", 1)[0]

@@ -1,0 +1,85 @@
+"""`sparring show RUN`: the rounds of a run, and one prompt followed from its candidates to its pairs."""
+
+import argparse
+import itertools
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from sparring.cli.tables import console, print_rounds
+from sparring.core.errors import DataError, SparringError
+from sparring.data.rounds import RoundStore, read_rows
+from sparring.data.schema import to_candidates, to_judgement
+from sparring.pairing.funnel import Funnel
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="sparring show", description=__doc__)
+    parser.add_argument("run", type=Path, help="a run's directory, for example outputs/quickstart")
+    parser.add_argument("--round", type=int, help="whose funnel and prompt to show; the last one unless given")
+    parser.add_argument("--prompt", type=int, default=0, help="the position of a prompt in that round, from 0")
+    options = parser.parse_args(arguments)
+    try:
+        show(options.run, options.round, options.prompt)
+    except SparringError as error:
+        print(f"sparring: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def show(run: Path, index: int | None, prompt: int) -> None:
+    if not (run / "summary.json").exists():
+        raise DataError(f"{run} holds no run (no summary.json); give a directory that sparring train has made.")
+    print_rounds(run, hint=False)
+    store = RoundStore(run / "rounds")
+    complete = [i for i in itertools.takewhile(store.complete, itertools.count())]
+    if not complete:
+        raise DataError(f"{run} has no complete round yet; continue it with the command that started it.")
+    chosen = complete[-1] if index is None else index
+    if chosen not in complete:
+        raise DataError(f"{run} has rounds 0 to {complete[-1]}, not {chosen}; choose one of them with --round.")
+    out = console()
+    funnel = store.manifest(chosen)["funnel"]
+    if "proposed" in funnel:
+        out.print(f"\nround {chosen}\n{Funnel.from_dict(funnel).describe()}", highlight=False)
+        _print_prompt(out, store, chosen, prompt)
+
+
+def _print_prompt(out: Console, store: RoundStore, index: int, position: int) -> None:
+    candidates = next(itertools.islice(to_candidates(read_rows(store.table(index, "candidates"))), position, None), None)
+    if candidates is None:
+        prompts = store.manifest(index)["funnel"]["prompts"]
+        raise DataError(f"round {index} has {prompts} prompts, counted from 0; --prompt {position} is none of them.")
+    judgement = to_judgement(next(itertools.islice(read_rows(store.table(index, "judgements")), position, None)))
+    out.print(f"\n[bold]prompt {position}[/bold]: ", end="")
+    out.print(candidates.prompt.text, markup=False, highlight=False)
+    table = Table(title="candidates, and the probability that the row beats the column")
+    table.add_column("", justify="right")
+    table.add_column("author")
+    table.add_column("response", ratio=1)
+    table.add_column("log p", justify="right")
+    for j in range(len(candidates.responses)):
+        table.add_column(str(j), justify="right")
+    for i, response in enumerate(candidates.responses):
+        author = response.origin if response.defect is None else f"{response.origin}, {response.defect}"
+        wins = ["" if i == j else f"{judgement.win[i, j]:.2f}" for j in range(len(candidates.responses))]
+        table.add_row(str(i), author, response.text, f"{response.logp:.1f}", *wins)
+    out.print(table)
+    _print_pairs(out, store, index, candidates.prompt.id)
+
+
+def _print_pairs(out: Console, store: RoundStore, index: int, prompt_id: str) -> None:
+    table = Table(title="training pairs of this prompt")
+    for column in ("chosen", "rejected", "kind", "win", "margin"):
+        table.add_column(column, justify="right")
+    rows = (row for row in read_rows(store.table(index, "pairs")) if row["source_round"] == index)
+    for row in (row for row in rows if row["prompt_id"] == prompt_id):
+        table.add_row(*_pair_cells(row))
+    out.print(table)
+
+
+def _pair_cells(row: dict[str, Any]) -> list[str]:
+    indices = [str(row["chosen_index"]), str(row["rejected_index"])]
+    return [*indices, row["kind"], f"{row['win']:.2f}", f"{row['margin']:.2f}"]
