@@ -1,9 +1,11 @@
 """`sparring train` inside the test's process, in a directory of its own; many runs then share one import of torch."""
 
-import os
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import partial
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -51,23 +53,15 @@ class Outcome:
         return sorted(str(path.relative_to(self.run)) for path in self.run.rglob("*") if path.is_file())
 
 
-@pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return story_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture
-def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., Outcome]:
-    """The command with exactly these arguments; `run` says which run is asked about."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("HYDRA_FULL_ERROR", "TOKENIZERS_PARALLELISM", "WANDB_MODE"):  # the command sets them for itself
-        monkeypatch.setenv(name, os.environ.get(name, ""))
-        monkeypatch.delenv(name)
-
-    def command(*arguments: str, run: str = "small") -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["sparring", *arguments])
-        capsys.readouterr()
-        status = 0
+def run_command(directory: Path, *arguments: str, run: str = "small") -> Outcome:
+    """`sparring train` with exactly these arguments; `run` says which run is asked about."""
+    output, errors, status = StringIO(), StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(output), redirect_stderr(errors):
+        patch.chdir(directory)
+        patch.setattr(sys, "argv", ["sparring", *arguments])
+        for name in ("HYDRA_FULL_ERROR", "TOKENIZERS_PARALLELISM", "WANDB_MODE"):  # the command sets them for itself
+            patch.setenv(name, "")
+            patch.delenv(name)
         try:
             main()
         except SystemExit as end:
@@ -75,17 +69,38 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
             status = end.code
         finally:
             GlobalHydra.instance().clear()
-        return Outcome(status, *capsys.readouterr(), tmp_path / "outputs" / run)
+    return Outcome(status, output.getvalue(), errors.getvalue(), directory / "outputs" / run)
 
-    return command
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return story_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="session")
+def settings(model: Path) -> list[str]:
+    return [f"{key}={value}" for key, value in (SMALL | {"model.path": model}).items()]
 
 
 @pytest.fixture
-def small(train: Callable[..., Outcome], model: Path) -> Callable[..., Outcome]:
+def train(tmp_path: Path) -> Callable[..., Outcome]:
+    return partial(run_command, tmp_path)
+
+
+@pytest.fixture
+def small(train: Callable[..., Outcome], settings: list[str]) -> Callable[..., Outcome]:
     """A small run, with what the arguments change in it."""
-    settings = [f"{key}={value}" for key, value in (SMALL | {"model.path": model}).items()]
 
     def command(*arguments: str, run: str = "small") -> Outcome:
-        return train(*settings, *arguments, run=run)
+        flags = [argument for argument in arguments if argument.startswith("-")]  # Hydra wants them first
+        return train(*flags, *settings, *(argument for argument in arguments if argument not in flags), run=run)
 
     return command
+
+
+@pytest.fixture(scope="session")
+def finished(settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """A small run as it ends, to be looked at and not touched."""
+    outcome = run_command(tmp_path_factory.mktemp("finished"), *settings)
+    assert outcome.status == 0, outcome.errors
+    return outcome

@@ -1,15 +1,213 @@
-"""What a user gets wrong is refused in one sentence, before any work is done for it."""
+"""What a user gets wrong is refused in one sentence, before anything is sampled or written."""
 
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
 import pytest
+import torch
+
+from sparring.pairing.funnel import Funnel
+
+# What is typed, and what the sentence must name.
+REFUSED = {
+    # keys and options that are not there
+    "objective.foo=1": ["objective has no key 'foo'", "dno_eta", "optimizer"],
+    "+objective.foo=1": ["objective has no key 'foo'"],
+    "+callbacks.export.merge=true": ["callbacks.export", "did you mean 'merge_lora'?"],
+    "sampler.num_generation=3": ["sampler", "did you mean 'num_generations'?"],
+    "objctive=dno": ["did you mean 'objective'?"],
+    "objective=foo": ["objective=foo", "dno, dno_soft, sft"],
+    "model/lora=foo": ["model/lora=foo", "default, none"],
+    "experiment=foo": ["experiment=foo", "quickstart"],
+    "+sweeps=foo": ["sweeps=foo", "quickstart_seeds"],
+    "objective._target_=sparring.objectives.Foo": ["objective._target_", "cannot be imported"],
+    "+trainer.max_epochs=7": ["trainer.max_epochs"],
+    # arguments that cannot be read
+    "objective.optimizer.lr=[1": ["'objective.optimizer.lr=[1'", "KEY=VALUE"],
+    "overwrite": ["'overwrite'", "KEY=VALUE"],
+    # values of the wrong kind or range
+    "rounds=abc": ["rounds is 'abc'", "whole number of at least 1"],
+    "rounds=0": ["rounds is 0", "at least 1"],
+    "rounds=true": ["rounds is True", "at least 1"],
+    "batch_size=0": ["batch_size is 0"],
+    "batch_size=1.5": ["batch_size is 1.5"],
+    "accumulate=0": ["accumulate is 0"],
+    "stop_after_epochs=0": ["stop_after_epochs is 0"],
+    "threads=0": ["threads is 0"],
+    "seed=-1": ["seed is -1"],
+    "resume=yes": ["resume is 'yes'", "'auto' or 'never'"],
+    "overwrite=1": ["overwrite is 1"],
+    "objective.optimizer.lr=-1": ["objective.optimizer", "learning rate: -1"],
+    "objective.optimizer.lr=abc": ["objective.optimizer.lr is 'abc'", "a number"],
+    "objective.optimizer=null": ["objective.optimizer is None"],
+    "rollout.reference=foo": ["rollout.reference is 'foo'", "'previous' or 'initial'"],
+    "prompts.split=foo": ["prompts.split is 'foo'", "'disjoint' or 'same'"],
+    "callbacks.round_optimizer.shape=foo": ["callbacks.round_optimizer.shape is 'foo'", "'cosine'"],
+    "sampler.temperature=0.0": ["sampler.temperature is 0"],
+    "trainer.precision=17": ["trainer.precision is 17", "'bf16-mixed'"],
+    "trainer.accelerator=foo": ["trainer", "accelerator='foo'"],
+    # settings that do not go together
+    "sampler.num_generations=1": ["sampler.num_generations is 1", "num_generations=2"],
+    "sampler.max_new_tokens=250": ["prompt ", "max_new_tokens=250", "context of 256"],
+    "prompts.split=disjoint prompts.train=1": ["1 prompts", "prompts.split=same"],
+    "-m trainer=ddp": ["trainer.devices=1"],
+}
 
 
-def test_smoke(small):
-    outcome = small()
-    assert outcome.status == 0, outcome.errors
-    assert outcome.errors == ""
-    print(outcome.made)
+@pytest.mark.parametrize("arguments", REFUSED)
+def test_a_mistake_is_refused_in_one_sentence_before_any_work(small, arguments):
+    outcome = small(*arguments.split())
+    for part in REFUSED[arguments]:
+        assert part in outcome.sentence
+    assert outcome.made == []
 
-@pytest.mark.parametrize("a", ["rounds=abc","objective.foo=1","objective=foo","sampler.max_new_tokens=abc","rollout.reference=foo","prompts.split=foo","callbacks.round_optimizer.shape=foo","objective.optimizer.lr=-1", "+objective.foo=1","trainer=gpu", "sampler.num_generations=1","objctive=dno","+sweeps=foo","foo/bar=1","objective.optimizer.lr=[1","run_name","~sampler.top_p","trainer.precision=17","+trainer.max_epochs=3", "sampler.max_new_tokens=200","pairing.filters.min_margin.threshold=0.999", "objective.optimizer.lr=1e30","model.path=/nope","trainer.accelerator=foo","+objective.optimizer.betas=[2,3]","objective.optimizer.betas=[2,3]","rounds='${foo}'","annotator.critics.no_repetition.run=-1","callbacks.foo=1","callbacks=null","objective=null","logger.csv=x","objective.optimizer=null","objective._target_=foo.Bar","hydra.foo=1","threads=0","model/lora=default","model/lora=foo","-m trainer=ddp","batch_size=1.5","seed=-1","overwrite=1","resume=x"])
-def test_s(small,a,capsys):
-    outcome = small(*a.split())
-    with capsys.disabled(): print("\n",a,"->", outcome.status, outcome.errors, len(outcome.made), outcome.output[-100:] if outcome.status==0 else "")
+
+def test_what_was_refused_can_be_corrected_under_the_same_name(small):
+    assert small("sampler.max_new_tokens=250").status == 2
+    assert small("rounds=1").status == 0
+
+
+def test_a_run_needs_a_name(train):
+    outcome = train("rounds=1")
+    assert "run_name must be given" in outcome.sentence
+    assert "experiment=NAME" in outcome.sentence
+
+
+def test_prompts_from_a_file_need_its_path(small):
+    assert "prompts.path must be given" in small("prompts=jsonl", "~prompts.train").sentence
+
+
+@pytest.mark.parametrize("holds", [None, "config.json"])
+def test_a_path_without_a_model_is_refused_by_name(small, tmp_path, holds):
+    directory = tmp_path / "no-model"
+    if holds:
+        directory.mkdir()
+        (directory / holds).write_text("{")
+    outcome = small(f"model.path={directory}")
+    assert str(directory) in outcome.sentence
+    assert outcome.made == []
+
+
+@pytest.fixture
+def with_prompts(small, tmp_path):
+    """A run on a file of prompts; None for a file that is not there."""
+
+    def command(lines: list[str] | None):
+        path = tmp_path / "prompts.jsonl"
+        if lines is not None:
+            path.write_text("".join(line + "\n" for line in lines))
+        # What these prompts are called in the stories' group must go.
+        return small(
+            "prompts=jsonl", f"prompts.path={path}", "prompts.validation=1", f"prompts.cache_dir={tmp_path}",
+            "~prompts.train",
+        )  # fmt: skip
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("lines", "parts"),
+    [
+        (None, ["prompts.jsonl"]),
+        ([], ["prompts.jsonl", "no rows"]),
+        (['{"prompt": "one"}', "oops"], ["prompts.jsonl", "line 2"]),
+        (['{"prompt": "one"}', '{"prompt": "two"}', '{"prompt": ""}'], ["Row 3", "prompts.jsonl"]),
+    ],
+)
+def test_prompts_that_cannot_be_used_are_refused_by_place(with_prompts, lines, parts):
+    outcome = with_prompts(lines)
+    for part in parts:
+        assert part in outcome.sentence
+    assert outcome.made == []
+
+
+def test_thresholds_that_keep_no_pair_end_with_the_funnel_and_the_samples_stay(small):
+    outcome = small("pairing.filters.min_margin.threshold=0.99")
+    assert outcome.status == 2
+    sentence, *funnel = outcome.errors.splitlines()
+    assert sentence.startswith("sparring: no pair of round 0 passed the filters; lower the thresholds of pairing.")
+    assert [line.split()[0] for line in funnel] == [line.split()[0] for line in Funnel().describe().splitlines()]
+    assert re.search(r"dropped +\d+ +min_margin \d+", outcome.errors)
+    assert re.search(r"kept +0$", outcome.errors, re.MULTILINE)
+    assert "rounds/round-000/chunks/candidates-00000.parquet" in outcome.made
+    assert "rounds/round-000/manifest.json" not in outcome.made
+    assert json.loads((outcome.run / "summary.json").read_text())["status"] == "stopped"
+
+
+def test_a_loss_that_is_not_finite_names_the_batch_and_keeps_it(small):
+    outcome = small("objective.optimizer.lr=1e30", "batch_size=2")
+    [path] = re.findall(r"the batch was saved to (\S+)", outcome.sentence)
+    assert re.search(r"the loss of batch \d+ in epoch 0 is (nan|inf)", outcome.sentence)
+    batch = torch.load(path, weights_only=True)
+    assert batch["chosen"].shape == batch["pair_win"].shape
+    assert batch["groups"]["response_ids"].shape == batch["groups"]["response_mask"].shape
+    assert Path(path).parent == outcome.run
+
+
+def test_weights_that_diverge_at_the_last_step_of_a_round_are_noticed(small):
+    arguments = ("objective.optimizer.lr=1e30", "callbacks.round_optimizer.warmup_ratio=0.0", "batch_size=100")
+    sentence = small(*arguments).sentence
+    assert "weights have diverged" in sentence
+    assert "learning rate" in sentence
+
+
+def test_a_round_that_is_not_what_its_manifest_says_is_refused_by_file(small):
+    run = small("rounds=1").run
+    (run / "summary.json").unlink()  # as if it had been killed before its end
+    pairs = run / "rounds/round-000/pairs.parquet"
+    pq.write_table(pq.read_table(pairs).slice(1), pairs)
+    outcome = small("rounds=1")
+    assert str(pairs) in outcome.sentence
+    assert "manifest.json" in outcome.sentence
+
+
+def test_a_mistake_does_not_cost_the_run_that_was_to_be_replaced(small):
+    before = small("rounds=1").made
+    assert small("resume=never", "overwrite=true", "sampler.max_new_tokens=250").status == 2
+    after = small("rounds=1")
+    assert after.status == 0
+    assert "is finished" in after.output
+    assert after.made == before
+
+
+def command_line(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "sparring.cli.main", *arguments]
+
+
+def test_the_installed_command_says_one_sentence_too(tmp_path):
+    result = subprocess.run(
+        command_line("train", "objective=foo"), cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr == "sparring: there is no objective=foo; choose one of dno, dno_soft, sft.\n"
+
+
+def test_an_unknown_command_is_refused(tmp_path):
+    result = subprocess.run(command_line("tarin"), cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr == "sparring: there is no command 'tarin'; see sparring --help.\n"
+
+
+def test_ctrl_c_stops_with_a_word_on_how_to_go_on(tmp_path, model):
+    arguments = ["train", "experiment=quickstart", "run_name=stopped", "model=hf", f"model.path={model}"]
+    arguments += ["rounds=1000", "prompts.train=4", "callbacks.win_rate=null", "sampler.max_new_tokens=8"]
+    run = tmp_path / "outputs" / "stopped"
+    process = subprocess.Popen(
+        command_line(*arguments), cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    while process.poll() is None and not (run / "rounds/round-000/training.json").exists():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors == "sparring: stopped; the same command continues the run.\n"
+    assert json.loads((run / "summary.json").read_text())["status"] == "stopped"

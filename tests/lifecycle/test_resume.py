@@ -18,53 +18,62 @@ DECODE = "sparring.policy.sampler.decode"
 STEP = "sparring.objectives.base.Objective.training_step"  # once per micro-batch, two of which are a step
 EPOCH_END = "sparring.callbacks.checkpoint.RoundCheckpoint.on_train_epoch_end"
 
-KILLS = {
-    # Samples of the second chunk: one of its two batches is done.
-    "sample in round 0": Kill(DECODE, f"{FIRST}/chunks/judgements-00000.parquet", call=2),
-    "sample in round 1": Kill(DECODE, f"{SECOND}/chunks/judgements-00000.parquet", call=2),
-    "sampled, not judged, in round 0": Kill("sparring.rollout.preference.annotate_chunk"),
-    "sampled, not judged, in round 1": Kill(
-        "sparring.rollout.preference.annotate_chunk", f"{SECOND}/chunks/candidates-00001.parquet"
-    ),
-    "annotate in round 1": Kill(
-        "sparring.annotators.panel.Panel._judge", f"{SECOND}/chunks/candidates-00001.parquet", call=2, after=True
-    ),
-    "replay": Kill("sparring.rollout.preference.rescore_pairs", SECOND, after=True),
-    "pair in round 0": Kill("sparring.data.rounds.RoundStore.finish", f"{FIRST}/pairs.parquet"),
-    "pair in round 1": Kill("sparring.data.rounds.RoundStore.finish", f"{SECOND}/pairs.parquet"),
+JUDGE = "sparring.annotators.panel.Panel._judge"
+ANNOTATE = "sparring.rollout.preference.annotate_chunk"
+MANIFEST = "sparring.data.rounds.RoundStore.finish"
+
+# A run dies at the first, goes on and dies at the second, and so on. Calls count within one process.
+MAKING_ROUNDS = {
+    "sampling for the base policy's evaluation": Kill(DECODE, "evaluation/policy-000-chunks/candidates-00000.parquet"),
+    "sampling the second chunk": Kill(DECODE, f"{FIRST}/chunks/judgements-00000.parquet", call=2),
+    "second chunk sampled, not judged": Kill(ANNOTATE, f"{FIRST}/chunks/candidates-00001.parquet"),
+    "judging the second chunk": Kill(JUDGE, f"{FIRST}/chunks/candidates-00001.parquet", call=2),
+    "pairs written, no manifest": Kill(MANIFEST, f"{FIRST}/pairs.parquet"),
     "manifest written, chunks still there": Kill("shutil.rmtree", f"{FIRST}/manifest.json"),
-    "train in round 0": Kill(STEP, call=3),
-    "train in round 1": Kill(STEP, f"{SECOND}/manifest.json", call=4),
-    "between the epochs of round 0": Kill(STEP, call=8),
-    "last step done in round 0": Kill(EPOCH_END, call=2),
-    "last step done in round 1": Kill(EPOCH_END, f"{SECOND}/manifest.json", call=2),
-    "checkpoint written in round 0": Kill(EPOCH_END, call=2, after=True),
-    "checkpoint written in round 1": Kill(EPOCH_END, f"{SECOND}/manifest.json", call=2, after=True),
-    "held-out samples of the base policy": Kill(DECODE, "evaluation/policy-000-chunks/candidates-00000.parquet"),
-    "held-out samples of round 0": Kill(DECODE, "evaluation/policy-001-chunks/candidates-00000.parquet"),
-    "held-out judgements of round 1": Kill(
-        "sparring.annotators.panel.Panel._judge", "evaluation/policy-002-against-000/judgements-00000.parquet"
-    ),
-    "export": Kill("sparring.policy.policy.Policy.save", after=True),
+    "sampling in round 1": Kill(DECODE, f"{SECOND}/chunks/judgements-00000.parquet", call=2),
+    "sampled, not judged, in round 1": Kill(ANNOTATE, f"{SECOND}/chunks/candidates-00001.parquet"),
+    "judging in round 1": Kill(JUDGE, f"{SECOND}/chunks/candidates-00002.parquet", call=2, after=True),
+    "scoring replayed pairs": Kill("sparring.rollout.preference.rescore_pairs", SECOND, after=True),
+    "pairing in round 1": Kill(MANIFEST, f"{SECOND}/pairs.parquet"),
 }
-# Where checkpoints within an epoch change what a resumed run does.
-WITHIN_EPOCHS = ["train in round 0", "train in round 1", "between the epochs of round 0", "last step done in round 1"]
+TRAINING = {
+    "within the first epoch": Kill(STEP, call=4),
+    "within the second epoch": Kill(STEP, "checkpoints/last.ckpt", call=4),
+    "round 0 trained, not saved": Kill(EPOCH_END, "checkpoints/last.ckpt"),
+    "round 0 saved": Kill(EPOCH_END, "checkpoints/last.ckpt", after=True),
+    "within round 1": Kill(STEP, f"{SECOND}/manifest.json", call=4),
+    "round 1 trained, not saved": Kill(EPOCH_END, f"{SECOND}/manifest.json", call=2),
+    "round 1 saved": Kill(EPOCH_END, f"{SECOND}/manifest.json", call=1, after=True),
+}
+MEASURING = {
+    "sampling held-out prompts after round 0": Kill(DECODE, "evaluation/policy-001-chunks/candidates-00000.parquet"),
+    "held-out prompts sampled, not measured": Kill(JUDGE, "evaluation/policy-001.parquet"),
+    "judging held-out answers after round 1": Kill(
+        JUDGE, "evaluation/policy-002-against-000/judgements-00000.parquet"
+    ),
+    "exported, not renamed": Kill("sparring.policy.policy.Policy.save", after=True),
+}
 
 
 @pytest.mark.parametrize(
-    ("point", "every_n_steps"), [(name, None) for name in KILLS] + [(name, 1) for name in WITHIN_EPOCHS]
+    ("kills", "every_n_steps"),
+    [(MAKING_ROUNDS, "null"), (TRAINING, "null"), (TRAINING, "1"), (MEASURING, "null"), (MEASURING, "2")],
+    ids=["making rounds", "training", "training, every step saved", "measuring", "measuring, steps saved"],
 )
-def test_a_killed_run_ends_like_one_that_was_not(train, small, whole, place, point, every_n_steps):
-    command = [*small, f"callbacks.checkpoint.every_n_steps={every_n_steps or 'null'}"]
-    assert train(command, place.root, KILLS[point]).exit_code == -SIGKILL
+def test_a_killed_run_ends_like_one_that_was_not(train, small, whole, place, kills, every_n_steps):
+    command = [*small, f"callbacks.checkpoint.every_n_steps={every_n_steps}"]
+    for moment, kill in kills.items():
+        outcome = train(command, place.root, kill)
+        assert outcome.exit_code == -SIGKILL, f"{moment}: {outcome.output}"
     outcome = train(command, place.root)
     assert outcome.exit_code == 0, outcome.output
     assert_same_run(place.run, whole.run)
-    # Nobody is asked twice, and at most the chunk that the kill cut off is sampled twice.
+    # Nobody is asked twice, and at most the chunk that a kill cut off is sampled twice.
     assert sorted(place.lines("annotated")) == sorted(whole.lines("annotated"))
     sampled = Counter(place.lines("sampled"))
     assert sampled.keys() == set(whole.lines("sampled"))
-    assert sampled.total() <= len(sampled) + 1
+    cut_off = sum(kill.function == DECODE for kill in kills.values())
+    assert sampled.total() == len(sampled) + cut_off
 
 
 def assert_same_run(run: Path, whole: Path) -> None:
@@ -94,8 +103,7 @@ def without_time(path: Path) -> dict[str, Any]:
 
 
 def files(run: Path) -> list[str]:
-    """Names of all files but leftovers of writes that a kill cut off."""
-    return [str(path.relative_to(run)) for path in run.rglob("*") if path.is_file() and path.suffix != ".tmp"]
+    return [str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()]
 
 
 @pytest.fixture
@@ -151,7 +159,7 @@ def test_a_directory_that_holds_something_else_is_refused(train, small, place):
 @pytest.fixture
 def interrupted(train, small, place):
     """A run that was killed in its second round's training."""
-    assert train(small, place.root, KILLS["train in round 1"]).exit_code == -SIGKILL
+    assert train(small, place.root, TRAINING["within round 1"]).exit_code == -SIGKILL
     return place
 
 

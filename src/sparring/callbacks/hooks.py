@@ -20,7 +20,7 @@ def round_data(trainer: L.Trainer) -> RoundDataModule:
 
 def finished_epochs(trainer: L.Trainer) -> int:
     """Epochs whose training steps are all done, right at any hook and after resuming from any checkpoint."""
-    return trainer.fit_loop.epoch_progress.current.processed
+    return trainer.fit_loop.epoch_progress.current.processed  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @contextmanager

@@ -39,7 +39,7 @@ class ReferenceCheck(L.Callback):
         if not bool((gap <= allowed).all()):
             worst = int((gap - allowed).nan_to_num(float("inf")).argmax())
             raise RoundError(
-                f"round {index} stores reference log-probability {batch.ref_logp[worst].item():.4f} for a response to which "
-                f"the policy now gives {logp[worst].item():.4f} (allowed gap {allowed[worst].item():.4f}); "
+                f"round {index} stores reference log-probability {batch.ref_logp[worst].item():.4f} for a response to "
+                f"which the policy now gives {logp[worst].item():.4f} (allowed gap {allowed[worst].item():.4f}); "
                 "the policy, its template or its precision changed since the round was sampled."
             )

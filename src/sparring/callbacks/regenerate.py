@@ -34,7 +34,9 @@ class Regenerate(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if trainer.reload_dataloaders_every_n_epochs != 1:
-            raise ConfigError("rounds change the training data, so trainer.reload_dataloaders_every_n_epochs must be 1.")
+            raise ConfigError(
+                "a new round is new training data, so trainer.reload_dataloaders_every_n_epochs must be 1."
+            )
         if not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy):
             raise ConfigError(
                 f"{type(trainer.strategy).__name__} shards the policy, which cannot sample then; "

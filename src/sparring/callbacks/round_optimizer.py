@@ -26,7 +26,8 @@ class RoundOptimizer(L.Callback):
         schedule_total_epochs: int,
         epochs_per_round: int,
     ) -> None:
-        self.fresh, self.decay, self.warmup_ratio, self.shape = fresh, decay, warmup_ratio, shape
+        self.fresh, self.decay, self.warmup_ratio = fresh, decay, warmup_ratio
+        self.shape: Shape = shape
         self.schedule_total_epochs, self.epochs_per_round = schedule_total_epochs, epochs_per_round
         self._optimizer_round = 0
 
@@ -43,7 +44,9 @@ class RoundOptimizer(L.Callback):
             trainer.strategy.setup_optimizers(trainer)
         self._optimizer_round = index
 
-    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         if batch_idx % trainer.accumulate_grad_batches:
             return
         steps = int(trainer.num_training_batches) // trainer.accumulate_grad_batches

@@ -1,4 +1,4 @@
-"""What W&B shows beyond scalars: one table of candidates per round, and `round` as the step of what happens once a round."""
+"""What W&B shows beyond scalars: a table of candidates per round, and `round` as the step of what happens once in it."""
 
 import itertools
 from typing import Any
@@ -35,4 +35,5 @@ class WandbTables(L.Callback):
         rows: list[dict[str, Any]] = list(itertools.islice(read_rows(path), self.rows))
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                logger.log_table(f"candidates/round-{data.round:03d}", columns, [[row[c] for c in columns] for row in rows])
+                cells = [[row[column] for column in columns] for row in rows]
+                logger.log_table(f"candidates/round-{data.round:03d}", columns, cells)

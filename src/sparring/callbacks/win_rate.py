@@ -162,8 +162,7 @@ class WinRate(L.Callback):
     def _judge(self, rounds: int, opponent: int) -> list[tuple[_Contest, Judgement]]:
         """Judgements of two policies' stored answers, one chunk of prompts at a time."""
         contests = [
-            _Contest(current, other)
-            for current, other in zip(self._read(rounds), self._read(opponent), strict=True)
+            _Contest(current, other) for current, other in zip(self._read(rounds), self._read(opponent), strict=True)
         ]
         chunks = Chunks(self.directory / f"policy-{rounds:03d}-against-{opponent:03d}")
         judged: list[tuple[_Contest, Judgement]] = []

@@ -6,8 +6,8 @@ from typing import Any
 
 import lightning as L
 from hydra.utils import instantiate
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from sparring.callbacks.checkpoint import RoundCheckpoint
 from sparring.callbacks.csv_log import CSVLog
@@ -78,11 +78,13 @@ def make(node: dict[str, Any]) -> Any:
 
 
 def make_trainer(node: dict[str, Any], **given: Any) -> L.Trainer:
+    if taken := sorted(node.keys() & given.keys()):
+        raise ConfigError(f"trainer.{taken[0]} cannot be set: rounds, accumulate and the run's directory decide it.")
     try:
         return make(node)(**given)
     except (MisconfigurationException, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
-        raise ConfigError(f"the trainer cannot be built: {reason.rstrip('.')}; see the keys of trainer.") from error
+        raise ConfigError(f"the trainer cannot be built: {reason.rstrip('.!')}; see the keys of trainer.") from error
 
 
 def _callbacks(cfg: dict[str, Any], run: Path, rollout: Rollout) -> list[L.Callback]:
@@ -119,7 +121,7 @@ def check_optimizer(objective: Objective) -> None:
     try:
         objective.configure_optimizers()
     except (ValueError, TypeError, RuntimeError) as error:
-        raise ConfigError(f"objective.optimizer cannot be built: {error}.") from error
+        raise ConfigError(f"objective.optimizer cannot be built: {str(error).rstrip('.')}.") from error
 
 
 def check_source(policy: Policy, rollout: Rollout, *, rounds: int) -> None:

@@ -96,8 +96,8 @@ def fits(value: Any, allowed: Any) -> bool:
         return value is None
     if allowed is float:
         return type(value) in (int, float)
-    # A plain value never stands for an object of another class: those are nodes of their own.
-    return type(value) is allowed if isinstance(allowed, type) else True
+    # A plain value never stands for a container, a function or an object of another class: those are nodes of their own.
+    return type(value) is allowed if isinstance(allowed, type) else get_origin(allowed) is None
 
 
 def _described(allowed: Any) -> str:

@@ -37,6 +37,8 @@ def record(cfg: DictConfig, run: Path) -> None:
     config = run / "config.yaml"
     if config.exists() and cfg.resume == "never":
         shutil.rmtree(run)
+    for leftover in list(run.rglob(".*.tmp")):  # what a killed process was writing
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     if not config.exists():
         with atomic_path(config) as temporary:
             OmegaConf.save(cfg, temporary, resolve=True)

@@ -34,7 +34,7 @@ def show(run: Path, index: int | None, prompt: int) -> None:
         raise DataError(f"{run} holds no run (no summary.json); give a directory that sparring train has made.")
     print_rounds(run, hint=False)
     store = RoundStore(run / "rounds")
-    complete = [i for i in itertools.takewhile(store.complete, itertools.count())]
+    complete = list(itertools.takewhile(store.complete, itertools.count()))
     if not complete:
         raise DataError(f"{run} has no complete round yet; continue it with the command that started it.")
     chosen = complete[-1] if index is None else index
@@ -48,7 +48,8 @@ def show(run: Path, index: int | None, prompt: int) -> None:
 
 
 def _print_prompt(out: Console, store: RoundStore, index: int, position: int) -> None:
-    candidates = next(itertools.islice(to_candidates(read_rows(store.table(index, "candidates"))), position, None), None)
+    stored = to_candidates(read_rows(store.table(index, "candidates")))
+    candidates = next(itertools.islice(stored, position, None), None)
     if candidates is None:
         prompts = store.manifest(index)["funnel"]["prompts"]
         raise DataError(f"round {index} has {prompts} prompts, counted from 0; --prompt {position} is none of them.")

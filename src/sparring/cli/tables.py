@@ -8,7 +8,17 @@ from rich.table import Table
 
 from sparring.core.files import read_json
 
-COLUMNS = ("round", "win rate vs base", "95% interval", "vs previous", "length", "pairs", "tokens", "judge calls", "seconds")
+COLUMNS = (
+    "round",
+    "win rate vs base",
+    "95% interval",
+    "vs previous",
+    "length",
+    "pairs",
+    "tokens",
+    "judge calls",
+    "seconds",
+)
 
 
 def console() -> Console:

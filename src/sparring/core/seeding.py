@@ -1,7 +1,7 @@
 """Seeds are functions, not streams: the same (run, round, chunk) gives the same numbers on any rank, in any order."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import numpy as np
@@ -19,9 +19,9 @@ def numpy_rng(*parts: int | str) -> np.random.Generator:
 
 
 @contextmanager
-def torch_seed(seed: int, device: torch.device) -> Iterator[None]:
+def torch_seed(seed: int, device: torch.device) -> Generator[None]:
     """Torch's generators of the CPU and of `device` start at `seed` inside and are put back afterwards."""
     devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=devices):  # pyright: ignore[reportUnknownMemberType]
+        torch.manual_seed(seed)  # pyright: ignore[reportUnknownMemberType]
         yield

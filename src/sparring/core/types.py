@@ -24,7 +24,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What the policy is asked. `teacher` is an answer of a stronger author, if there is one; `meta` is for annotators."""
+    """What the policy is asked. `teacher` is a stronger author's answer, if there is one; `meta` is for annotators."""
 
     id: str
     messages: tuple[Message, ...]

@@ -1,4 +1,4 @@
-"""From a pairs table to batches: exactly `batch_size` pairs per optimiser step, every response forwarded once per batch.
+"""From a pairs table to batches: `batch_size` pairs per optimiser step, every response forwarded once per batch.
 
 A table is read in windows of consecutive rows, so memory does not grow with it; windows are visited in random order,
 and inside a window groups of similar length share a batch and batches are shuffled.
@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
@@ -107,12 +106,9 @@ class PairLoader:
         """Rows of each optimiser step: groups in random order, stably sorted by length, cut at `batch_size` pairs."""
         table = self._window(window)
         groups = _group_numbers(table)
-        length = pc.add(  # the prompt is shared, so a group is as long as its prompt and its longest pair
-            pc.list_value_length(table["prompt_ids"]),
-            pc.max_element_wise(
-                pc.list_value_length(table["chosen_ids"]), pc.list_value_length(table["rejected_ids"])
-            ),
-        ).to_numpy()
+        length = _lengths(table, "prompt_ids") + np.maximum(
+            _lengths(table, "chosen_ids"), _lengths(table, "rejected_ids")
+        )  # the prompt is shared, so a group is as long as its prompt and its longest response
         longest = np.zeros(groups[-1] + 1, dtype=np.int64)
         np.maximum.at(longest, groups, length)
         shuffle = rng.permutation(len(longest))
@@ -130,19 +126,20 @@ class PairLoader:
     def _collate(self, window: int, rows: tuple[np.ndarray, int]) -> PairBatch:
         positions, pairs_of_step = rows
         table = self._window(window).take(pa.array(np.sort(positions)))
-        return collate_pairs(
-            table.to_pylist(), pad_id=self.pad_id, scale=self.layout.slices / pairs_of_step
-        )
+        return collate_pairs(table.to_pylist(), pad_id=self.pad_id, scale=self.layout.slices / pairs_of_step)
 
 
 def _read_rows(path: Path, start: int, count: int) -> pa.Table:
     """Rows `start` to `start + count`, reading only the row groups that hold them."""
     with pq.ParquetFile(path) as file:
         first_rows = np.cumsum([0] + [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)])
-        needed = [
-            i for i in range(file.num_row_groups) if first_rows[i] < start + count and first_rows[i + 1] > start
-        ]
+        needed = [i for i in range(file.num_row_groups) if first_rows[i] < start + count and first_rows[i + 1] > start]
         return file.read_row_groups(needed).slice(start - int(first_rows[needed[0]]), count).combine_chunks()
+
+
+def _lengths(table: pa.Table, column: str) -> np.ndarray:
+    """How many tokens each row has in a column of ids; 0 where there are none."""
+    return table[column].combine_chunks().value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
 
 
 def _group_numbers(table: pa.Table) -> np.ndarray:

@@ -40,7 +40,6 @@ class RoundDataModule(L.LightningDataModule):
             seed=derive_seed(self.seed, "train", self.round),
         )
 
-
     def state_dict(self) -> dict[str, Any]:
         if self.round is None:
             return {}

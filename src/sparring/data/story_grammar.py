@@ -193,7 +193,7 @@ SPEECH_TEMPLATES: dict[bool, tuple[str, ...]] = {  # with a noun?
     True: (
         '"Look at the {noun}," said {hero}',
         '"I like the {noun}," said {his} {kin}',
-        '"Where is the {noun}," asked {hero}',
+        '"Where is the {noun}?" asked {hero}',
         '"Do not forget the {noun}," said {his} {kin}',
     ),
     False: (

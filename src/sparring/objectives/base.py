@@ -46,16 +46,16 @@ class Objective(L.LightningModule):
         return optimizer
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        trainable = {name for name, parameter in self.named_parameters(remove_duplicate=False) if parameter.requires_grad}
+        named = self.named_parameters(remove_duplicate=False)  # tied weights under each of their names
+        trainable = {name for name, parameter in named if parameter.requires_grad}
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trainable}
 
     def _not_finite(self, loss: Tensor, batch: PairBatch, batch_idx: int) -> TrainingError:
-        directory = self.trainer.default_root_dir
-        path = f"{directory}/failed-batch-rank{self.global_rank}.pt"
-        torch.save({"groups": batch.groups._asdict(), **{k: v for k, v in batch._asdict().items() if k != "groups"}}, path)
+        path = f"{self.trainer.default_root_dir}/failed-batch-rank{self.global_rank}.pt"
+        torch.save(batch._asdict() | {"groups": batch.groups._asdict()}, path)
         return TrainingError(
-            f"the loss of batch {batch_idx} in epoch {self.current_epoch} is {loss.item()}; the batch was saved to {path} "
-            "and the last checkpoint is intact; lower the learning rate or look at the batch."
+            f"the loss of batch {batch_idx} in epoch {self.current_epoch} is {loss.item()}; the batch was saved to "
+            f"{path} and the last checkpoint is intact; lower the learning rate or look at the batch."
         )
 
 

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: imitate the chosen response. Trains the embedded tiny policy; the first step of the papers."""
+"""Supervised fine-tuning: imitate the chosen response. Trains the embedded policy; the papers' first step."""
 
 from jaxtyping import Float, Int
 from torch import Tensor

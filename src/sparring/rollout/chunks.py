@@ -4,8 +4,10 @@ A chunk is a fixed set of prompts with a seed of its own, sampled by one rank; s
 ranks made it, and a killed run loses one chunk at most.
 """
 
+import math
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from tqdm import tqdm
 
@@ -33,7 +35,7 @@ def sample_chunk(
     seed: int,
     fingerprint: str,
     teacher: bool,
-    bar: "tqdm[None]",
+    bar: "tqdm[Any]",
 ) -> list[Candidates]:
     """The candidates of chunk `number`, read back if an earlier process has sampled it with the same policy."""
     if chunks.has("candidates", number):
@@ -50,6 +52,7 @@ def sample_chunk(
         sampled = [with_teacher(policy, candidates) for candidates in sampled]
     between = time.perf_counter()
     scored = score(policy, sampled, token_budget=sampler.token_budget)
+    _require_finite(scored)
     facts = {
         "policy": fingerprint,
         "seed": derive_seed(seed, number),
@@ -60,7 +63,17 @@ def sample_chunk(
     return list(to_candidates(chunks.rows("candidates", number)))
 
 
-def progress(description: str, unit: str, rank: int) -> "tqdm[None]":
+def _require_finite(scored: Sequence[Candidates]) -> None:
+    for candidates in scored:
+        for response in candidates.responses:
+            if not math.isfinite(response.logp):
+                raise RoundError(
+                    f"the policy gives a response to prompt {candidates.prompt.id} log-probability {response.logp}: "
+                    "its weights have diverged; lower the learning rate and start over with resume=never overwrite=true."
+                )
+
+
+def progress(description: str, unit: str, rank: int) -> "tqdm[Any]":
     """A progress bar with a rate on a terminal's rank 0, nothing elsewhere."""
     return tqdm(desc=description, unit=unit, unit_scale=True, leave=False, disable=True if rank else None)
 

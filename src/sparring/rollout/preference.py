@@ -99,7 +99,7 @@ class PreferenceRollout:
                 with policy.using_state(context.initial_policy):
                     self._score_reference(policy, context, bar)
 
-    def _score_reference(self, policy: Policy, context: RoundContext, bar: "tqdm[None]") -> None:
+    def _score_reference(self, policy: Policy, context: RoundContext, bar: "tqdm[Any]") -> None:
         """Log-probabilities of this round's candidates under a reference that did not sample them."""
         for number in range(context.chunks.count("candidates")):
             if not context.owns(number) or context.chunks.has("reference", number):
@@ -117,7 +117,7 @@ class PreferenceRollout:
             context.chunks.write("reference", number, REFERENCE, rows, facts)
             bar.update(sum(len(row) for row in logps))
 
-    def _rescore_replay(self, policy: Policy, context: RoundContext, bar: "tqdm[None]") -> None:
+    def _rescore_replay(self, policy: Policy, context: RoundContext, bar: "tqdm[Any]") -> None:
         """Replayed pairs, their responses scored by the new round's policy, which is now their reference."""
         for number, rows in enumerate(self._replayed(context)):
             if not context.owns(number) or context.chunks.has("replay", number):
@@ -257,7 +257,8 @@ def rescore_pairs(policy: Policy, rows: list[dict[str, Any]], *, token_budget: i
         token_budget=token_budget,
     )
     logps = {
-        key: dict(zip(members, row, strict=True)) for (key, (_, members)), row in zip(groups.items(), scores, strict=True)
+        key: dict(zip(members, row, strict=True))
+        for (key, (_, members)), row in zip(groups.items(), scores, strict=True)
     }
     return [
         row

@@ -1,0 +1,157 @@
+"""Every option of every group composes, and every node fits the signature of what it is to call."""
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+
+from sparring.cli.check import check_run, check_targets
+from sparring.cli.train import conf_directory, offer_sweeps
+
+torch.set_num_threads(1)
+
+CONF = Path(__file__).parents[2] / "conf"
+SWEEPS = CONF.parent / "sweeps"
+OPTIONS = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.glob("*/**/*.yaml"))
+EXPERIMENTS = [option for option in OPTIONS if option.startswith("experiment/")]
+STUDIES = sorted(path.stem for path in SWEEPS.glob("*.yaml") if "# @package" in path.read_text())
+# What only the user knows. Anything else without a value is a mistake in conf/.
+REQUIRED = {
+    "annotator/payoff_table": {"annotator.labels": ["a", "b"]},
+    "annotator/recorded": {"annotator.path": "judgements.jsonl"},
+    "model/hf": {"model.path": "model"},
+    "prompts/jsonl": {"prompts.path": "prompts.jsonl", "prompts.validation": 8},
+    "prompts/parquet": {"prompts.path": "prompts.parquet", "prompts.validation": 8},
+    "prompts/hub": {"prompts.repo": "owner/name", "prompts.validation": 8},
+}
+HYDRAS_OWN = {"_target_", "_partial_", "_convert_", "_recursive_"}
+
+
+@pytest.fixture(autouse=True)
+def hydra_here() -> Iterator[None]:
+    offer_sweeps()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
+def composed(option: str) -> DictConfig:
+    group, _, name = option.rpartition("/")
+    chosen = ["run_name=x"] if group != "experiment" else []
+    # A group of Hydra's own settings is composed by its place in train.yaml.
+    cfg = compose("train", [*chosen, f"{group}={name}"], return_hydra_config=group == "hydra")
+    for key, value in REQUIRED.get(option, {}).items():
+        assert OmegaConf.is_missing(OmegaConf.select(cfg, key.rpartition(".")[0]), key.rpartition(".")[2]), key
+        OmegaConf.update(cfg, key, value)
+    return cfg
+
+
+def nodes(tree: object, where: str = "") -> Iterator[tuple[str, dict]]:
+    """Every node with a target, however deep."""
+    if isinstance(tree, dict):
+        if "_target_" in tree:
+            yield where, tree
+        for name, child in tree.items():
+            yield from nodes(child, f"{where}.{name}")
+    elif isinstance(tree, list):
+        for number, child in enumerate(tree):
+            yield from nodes(child, f"{where}[{number}]")
+
+
+def assert_binds(node: dict, where: str) -> None:
+    target = get_object(node["_target_"])
+    try:
+        signature = inspect.signature(target)
+    except ValueError:  # a class written in C does not tell; calling it does
+        target(**{name: value for name, value in node.items() if name not in HYDRAS_OWN})
+        return
+    names = {name: None for name in node if name not in HYDRAS_OWN}
+    bind = signature.bind_partial if node.get("_partial_") else signature.bind
+    try:
+        bind(**names)
+    except TypeError as error:
+        pytest.fail(f"{where}: {error}")
+
+
+def assert_fits(cfg: DictConfig) -> None:
+    assert OmegaConf.missing_keys(cfg) == set()
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    found = list(nodes(plain))
+    assert found
+    for where, node in found:
+        assert_binds(node, where)
+    check_run(plain)
+    check_targets(plain)
+
+
+@pytest.mark.parametrize("option", [option for option in OPTIONS if not option.startswith("hydra/")])
+def test_every_option_composes_and_all_its_nodes_bind(option):
+    assert_fits(composed(option))
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_study_composes_and_says_what_it_sweeps(study):
+    cfg = compose("train", [f"+sweeps={study}"], return_hydra_config=True)
+    assert cfg.hydra.mode.name == "MULTIRUN"
+    assert cfg.hydra.sweeper.params
+    names = set()
+    for key, values in cfg.hydra.sweeper.params.items():
+        for value in str(values).split(","):
+            job = compose("train", [f"+sweeps={study}", f"{key}={value.strip()}"])
+            assert_fits(job)
+            names.add(job.run_name)
+    assert len(names) == sum(len(str(values).split(",")) for values in cfg.hydra.sweeper.params.values())
+
+
+def test_what_a_run_writes_is_where_its_name_says():
+    cfg = compose("train", ["run_name=x"], return_hydra_config=True)
+    assert cfg.hydra.run.dir == "outputs/x"
+    assert f"{cfg.hydra.sweep.dir}/{cfg.hydra.sweep.subdir}" == "outputs/x"
+
+
+@pytest.mark.parametrize("option", EXPERIMENTS)
+def test_an_experiment_changes_the_run_from_its_first_line(option):
+    assert (CONF / f"{option}.yaml").read_text().splitlines()[0] == "# @package _global_"
+
+
+@pytest.mark.parametrize("path", sorted(SWEEPS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_sweep_is_a_study_of_hydras_or_a_file_of_wandbs(path):
+    text = path.read_text()
+    assert text.startswith("# @package _global_\n") or OmegaConf.load(path).keys() >= {"program", "method", "parameters"}
+
+
+def test_all_studies_are_options_of_one_group():
+    assert ConfigStore.instance().list("sweeps") == [f"{name}.yaml" for name in STUDIES]
+
+
+def test_every_key_of_the_run_is_read_by_something():
+    code = "".join(path.read_text() for path in (CONF.parent / "src/sparring/cli").glob("*.py"))
+    settings = "".join(path.read_text() for path in CONF.rglob("*.yaml"))
+    keys = OmegaConf.load(CONF / "train.yaml").keys() - {"defaults"}
+    assert {k for k in keys if not (f'cfg["{k}"]' in code or f"cfg.{k}" in code or f"${{{k}}}" in settings)} == set()
+
+
+def test_values_that_a_user_must_give_are_the_documented_ones():
+    missing = {}
+    for option in OPTIONS:
+        text = (CONF / f"{option}.yaml").read_text()
+        keys = [line.split(":")[0].strip() for line in text.splitlines() if line.split("#")[0].strip().endswith("???")]
+        if keys:
+            missing[option] = {f"{option.split('/')[0]}.{key}" for key in keys}
+    assert missing == {option: set(values) for option, values in REQUIRED.items()}
+
+
+def test_no_adapter_is_an_option_that_leaves_the_model_as_it_is():
+    assert composed("model/lora/none").model.lora is None
+    assert composed("model/lora/default").model.lora.r == 16
+
+
+def test_the_configuration_is_found_beside_the_sources():
+    assert conf_directory() == CONF
+    assert conf_directory("sweeps") == SWEEPS
