@@ -38,7 +38,7 @@ class CSVLog(Logger):
         """The configuration is in config.yaml."""
 
     @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+    def log_metrics(self, metrics: Mapping[str, float | int], step: int | None = None) -> None:
         values = {name: value for name, value in metrics.items() if name not in ("epoch", "round")}
         current = int(metrics["round"]) if "round" in metrics else ""
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -25,6 +25,7 @@ class ReferenceCheck(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: PairBatch, batch_idx: int
     ) -> None:
         index = round_data(trainer).round
+        assert index is not None
         first = batch_idx == 0 and finished_epochs(trainer) % self.epochs_per_round == 0
         if not first or (self.reference == "initial" and index != 0):
             return

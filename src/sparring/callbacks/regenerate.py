@@ -33,7 +33,7 @@ class Regenerate(L.Callback):
         self.initial_policy = initial_policy
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        if trainer.reload_dataloaders_every_n_epochs != 1:
+        if trainer.reload_dataloaders_every_n_epochs != 1:  # pyright: ignore[reportAttributeAccessIssue]
             raise ConfigError(
                 "a new round is new training data, so trainer.reload_dataloaders_every_n_epochs must be 1."
             )

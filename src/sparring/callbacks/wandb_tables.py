@@ -1,4 +1,4 @@
-"""What W&B shows beyond scalars: a table of candidates per round, and `round` as the step of what happens once in it."""
+"""What W&B shows beyond scalars: a table of candidates per round, and `round` as the step of its figures."""
 
 import itertools
 from typing import Any

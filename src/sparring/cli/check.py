@@ -96,7 +96,7 @@ def fits(value: Any, allowed: Any) -> bool:
         return value is None
     if allowed is float:
         return type(value) in (int, float)
-    # A plain value never stands for a container, a function or an object of another class: those are nodes of their own.
+    # A plain value never stands for a container, a function or another object: those are nodes of their own.
     return type(value) is allowed if isinstance(allowed, type) else get_origin(allowed) is None
 
 
