@@ -141,7 +141,7 @@ def story_model(directory: Path) -> Path:
     from sparring.data.story_tokenizer import tokenizer_of
 
     stories = Stories(train=200, validation=1, split="same", rounds=1, seed=0)
-    tokenizer = tokenizer_of(stories, rows=200, vocab_size=320)
+    tokenizer: Any = tokenizer_of(stories, rows=200, vocab_size=320)
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer),

@@ -18,7 +18,11 @@ def rows(log):
 def test_every_value_is_a_row_of_its_own_under_one_header(log):
     log.log_metrics({"train/loss": 0.5, "round": 1.0, "epoch": 3}, step=7)
     log.log_metrics({"eval/length": 20.0}, step=8)
-    assert rows(log) == [["step", "round", "name", "value"], ["7", "1", "train/loss", "0.5"], ["8", "", "eval/length", "20.0"]]
+    assert rows(log) == [
+        ["step", "round", "name", "value"],
+        ["7", "1", "train/loss", "0.5"],
+        ["8", "", "eval/length", "20.0"],
+    ]
 
 
 def test_values_survive_to_the_last_bit(log):

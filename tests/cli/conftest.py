@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
-from training_runs import story_model
 
 from sparring.cli.train import main
+from training_runs import story_model
 
 torch.set_num_threads(1)
 
@@ -23,6 +23,7 @@ SMALL = {
     "run_name": "small",
     "model": "hf",
     "rounds": 2,
+    "prompts.split": "same",
     "prompts.train": 6,
     "prompts.validation": 4,
     "sampler.num_generations": 3,
@@ -65,8 +66,7 @@ def run_command(directory: Path, *arguments: str, run: str = "small") -> Outcome
         try:
             main()
         except SystemExit as end:
-            assert isinstance(end.code, int)
-            status = end.code
+            status = int(end.code or 0)
         finally:
             GlobalHydra.instance().clear()
     return Outcome(status, output.getvalue(), errors.getvalue(), directory / "outputs" / run)

@@ -80,10 +80,6 @@ def test_a_run_needs_a_name(train):
     assert "experiment=NAME" in outcome.sentence
 
 
-def test_prompts_from_a_file_need_its_path(small):
-    assert "prompts.path must be given" in small("prompts=jsonl", "~prompts.train").sentence
-
-
 @pytest.mark.parametrize("holds", [None, "config.json"])
 def test_a_path_without_a_model_is_refused_by_name(small, tmp_path, holds):
     directory = tmp_path / "no-model"
@@ -96,20 +92,18 @@ def test_a_path_without_a_model_is_refused_by_name(small, tmp_path, holds):
 
 
 @pytest.fixture
-def with_prompts(small, tmp_path):
-    """A run on a file of prompts; None for a file that is not there."""
+def on_file(train, settings, tmp_path):
+    """A run on prompts of a file, with what the arguments change in it."""
 
-    def command(lines: list[str] | None):
-        path = tmp_path / "prompts.jsonl"
-        if lines is not None:
-            path.write_text("".join(line + "\n" for line in lines))
-        # What these prompts are called in the stories' group must go.
-        return small(
-            "prompts=jsonl", f"prompts.path={path}", "prompts.validation=1", f"prompts.cache_dir={tmp_path}",
-            "~prompts.train",
-        )  # fmt: skip
+    def command(*arguments: str):
+        general = [setting for setting in settings if not setting.startswith("prompts.train")]
+        return train(*general, "prompts=jsonl", "prompts.validation=1", f"prompts.cache_dir={tmp_path}", *arguments)
 
     return command
+
+
+def test_prompts_from_a_file_need_its_path(on_file):
+    assert "prompts.path must be given" in on_file().sentence
 
 
 @pytest.mark.parametrize(
@@ -121,8 +115,11 @@ def with_prompts(small, tmp_path):
         (['{"prompt": "one"}', '{"prompt": "two"}', '{"prompt": ""}'], ["Row 3", "prompts.jsonl"]),
     ],
 )
-def test_prompts_that_cannot_be_used_are_refused_by_place(with_prompts, lines, parts):
-    outcome = with_prompts(lines)
+def test_prompts_that_cannot_be_used_are_refused_by_place(on_file, tmp_path, lines, parts):
+    path = tmp_path / "prompts.jsonl"
+    if lines is not None:
+        path.write_text("".join(line + "\n" for line in lines))
+    outcome = on_file(f"prompts.path={path}")
     for part in parts:
         assert part in outcome.sentence
     assert outcome.made == []
@@ -198,7 +195,13 @@ def test_an_unknown_command_is_refused(tmp_path):
 
 def test_ctrl_c_stops_with_a_word_on_how_to_go_on(tmp_path, model):
     arguments = ["train", "experiment=quickstart", "run_name=stopped", "model=hf", f"model.path={model}"]
-    arguments += ["rounds=1000", "prompts.train=4", "callbacks.win_rate=null", "sampler.max_new_tokens=8"]
+    arguments += [
+        "rounds=1000",
+        "prompts.split=same",
+        "prompts.train=4",
+        "callbacks.win_rate=null",
+        "sampler.max_new_tokens=8",
+    ]
     run = tmp_path / "outputs" / "stopped"
     process = subprocess.Popen(
         command_line(*arguments), cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,

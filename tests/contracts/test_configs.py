@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,14 +22,14 @@ SWEEPS = CONF.parent / "sweeps"
 OPTIONS = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.glob("*/**/*.yaml"))
 EXPERIMENTS = [option for option in OPTIONS if option.startswith("experiment/")]
 STUDIES = sorted(path.stem for path in SWEEPS.glob("*.yaml") if "# @package" in path.read_text())
-# What only the user knows. Anything else without a value is a mistake in conf/.
+# What only the user knows, and anything else without a value is a mistake in conf/.
 REQUIRED = {
     "annotator/payoff_table": {"annotator.labels": ["a", "b"]},
     "annotator/recorded": {"annotator.path": "judgements.jsonl"},
     "model/hf": {"model.path": "model"},
-    "prompts/jsonl": {"prompts.path": "prompts.jsonl", "prompts.validation": 8},
-    "prompts/parquet": {"prompts.path": "prompts.parquet", "prompts.validation": 8},
-    "prompts/hub": {"prompts.repo": "owner/name", "prompts.validation": 8},
+    "prompts/jsonl": {"prompts.path": "prompts.jsonl"},
+    "prompts/parquet": {"prompts.path": "prompts.parquet"},
+    "prompts/hub": {"prompts.repo": "owner/name"},
 }
 HYDRAS_OWN = {"_target_", "_partial_", "_convert_", "_recursive_"}
 
@@ -80,8 +81,7 @@ def assert_binds(node: dict, where: str) -> None:
 
 def assert_fits(cfg: DictConfig) -> None:
     assert OmegaConf.missing_keys(cfg) == set()
-    plain = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(plain, dict)
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
     found = list(nodes(plain))
     assert found
     for where, node in found:
@@ -122,8 +122,8 @@ def test_an_experiment_changes_the_run_from_its_first_line(option):
 
 @pytest.mark.parametrize("path", sorted(SWEEPS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_sweep_is_a_study_of_hydras_or_a_file_of_wandbs(path):
-    text = path.read_text()
-    assert text.startswith("# @package _global_\n") or OmegaConf.load(path).keys() >= {"program", "method", "parameters"}
+    for_wandb = OmegaConf.load(path).keys() >= {"program", "method", "parameters"}
+    assert path.read_text().startswith("# @package _global_\n") is not for_wandb
 
 
 def test_all_studies_are_options_of_one_group():

@@ -3,6 +3,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from training_runs import Outcome, fork_server, story_model
 
 # Two rounds of two epochs: 12 prompts in 3 chunks, and 2 + teacher candidates each; 3 and then 4 steps an epoch.

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
+
 from training_runs import Kill
 
 FIRST, SECOND = "rounds/round-000", "rounds/round-001"
@@ -48,9 +49,7 @@ TRAINING = {
 MEASURING = {
     "sampling held-out prompts after round 0": Kill(DECODE, "evaluation/policy-001-chunks/candidates-00000.parquet"),
     "held-out prompts sampled, not measured": Kill(JUDGE, "evaluation/policy-001.parquet"),
-    "judging held-out answers after round 1": Kill(
-        JUDGE, "evaluation/policy-002-against-000/judgements-00000.parquet"
-    ),
+    "judging held-out answers after round 1": Kill(JUDGE, "evaluation/policy-002-against-000/judgements-00000.parquet"),
     "exported, not renamed": Kill("sparring.policy.policy.Policy.save", after=True),
 }
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
 from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
@@ -24,6 +24,8 @@ def one_sentence() -> Iterator[None]:
     try:
         yield
     except (SparringError, HydraException, OmegaConfBaseException) as error:
+        if _is_bug(error):
+            raise
         print(f"sparring: {explain(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
@@ -39,6 +41,13 @@ def explain(error: BaseException) -> str:
         return mended[0]
     lines = dict.fromkeys(_first_line(link) for link in chain)
     return ": ".join(line.rstrip(".:") for line in lines if line) + "."
+
+
+def _is_bug(error: BaseException) -> bool:
+    """Whether what a configuration names was called and failed otherwise than by refusing what it was given."""
+    inner = next((link for link in _causes(error) if not isinstance(link, InstantiationException)), error)
+    refusals = (SparringError, HydraException, OmegaConfBaseException, ValueError, TypeError, OSError, ImportError)
+    return not isinstance(inner, refusals)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

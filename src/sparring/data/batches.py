@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import torch
 
 from sparring.core.collate import make_groups
-from sparring.core.errors import RoundError
+from sparring.core.errors import ConfigError, RoundError
 from sparring.core.seeding import numpy_rng
 from sparring.core.types import PairBatch
 
@@ -29,6 +29,13 @@ class StepLayout:
     batch_size: int
     accumulate: int = 1
     world_size: int = 1
+
+    def __post_init__(self) -> None:
+        if self.batch_size < self.slices:
+            raise ConfigError(
+                f"batch_size is {self.batch_size}, but {self.world_size} ranks with accumulate={self.accumulate} share it; "
+                f"give at least {self.slices}, or lower accumulate."
+            )
 
     @property
     def slices(self) -> int:
@@ -115,7 +122,11 @@ class PairLoader:
         order = shuffle[np.argsort(longest[shuffle], kind="stable")]
         rank_of_group = np.argsort(order)
         rows = np.argsort(rank_of_group[groups], kind="stable")
-        return [rows[i : i + self.layout.batch_size] for i in range(0, len(rows), self.layout.batch_size)]
+        full, rest = divmod(len(rows), self.layout.batch_size)
+        sizes = [self.layout.batch_size] * full
+        if rest:  # anywhere: the partial step may be dropped, and would otherwise always hold the longest
+            sizes.insert(int(rng.integers(full + 1)), rest)
+        return np.split(rows, np.cumsum(sizes)[:-1])
 
     def _window(self, window: int) -> pa.Table:
         if self._cached is None or self._cached[0] != window:

@@ -23,6 +23,15 @@ class RoundDataModule(L.LightningDataModule):
         self.batch_size, self.accumulate, self.pad_id, self.seed = batch_size, accumulate, pad_id, seed
         self.round: int | None = None
 
+    @property
+    def layout(self) -> StepLayout:
+        assert self.trainer is not None
+        return StepLayout(self.batch_size, self.accumulate, self.trainer.world_size)
+
+    def setup(self, stage: str) -> None:
+        """Before the first round is made: a layout that cannot be is refused."""
+        assert self.layout
+
     def enter_round(self, index: int) -> None:
         """Train on round `index` from the next loader on; its tables must be the ones its manifest describes."""
         self.store.verify(index)
@@ -34,7 +43,7 @@ class RoundDataModule(L.LightningDataModule):
         assert self.trainer is not None
         return PairLoader(
             self.store.table(self.round, "pairs"),
-            StepLayout(self.batch_size, self.accumulate, self.trainer.world_size),
+            self.layout,
             rank=self.trainer.global_rank,
             pad_id=self.pad_id,
             seed=derive_seed(self.seed, "train", self.round),

@@ -5,6 +5,7 @@ dropped. Row formats are in `prompt_formats`.
 """
 
 import logging
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, overload
 
@@ -51,14 +52,14 @@ class PromptRows(Sequence[Prompt]):
 class TablePrompts:
     """A `PromptSource` of tables; the subclasses know where tables come from.
 
-    `validation` is how many prompts to hold out of the training table, or a table of its own. Which are held out
+    `validation` is how many prompts to hold out of the training table (below 1: which share of them), or a table of its own. Which are held out
     depends on the set of prompts and on `seed`, not on the order of rows. `limit` keeps the first training rows.
     """
 
     def __init__(
         self,
         table: "datasets.Dataset",
-        validation: "int | datasets.Dataset",
+        validation: "int | float | datasets.Dataset",
         *,
         source: str,
         split: Split,
@@ -76,7 +77,7 @@ class TablePrompts:
             table.column_names, prompt_column=prompt_column, teacher_model=teacher_model, source=source
         )
         unique, first = np.unique(_prompt_hashes(table, layout, source), return_index=True)
-        if isinstance(validation, int):
+        if isinstance(validation, int | float):
             held_out = _held_out(len(unique), validation, seed, source)
             self.validation = PromptRows(table, layout, np.sort(first[held_out]))
         else:
@@ -106,14 +107,14 @@ class TablePrompts:
 
 
 class FilePrompts(TablePrompts):
-    """`path` is a file, a glob, or a list of them; `validation` a number of prompts, or such a path."""
+    """`path` is a file, a glob, or a list of them; `validation` a number or share of prompts, or such a path."""
 
     format: ClassVar[Format]
 
     def __init__(
         self,
         path: str | Sequence[str],
-        validation: int | str | Sequence[str],
+        validation: int | float | str | Sequence[str],
         *,
         rounds: int,
         seed: int,
@@ -125,7 +126,7 @@ class FilePrompts(TablePrompts):
     ) -> None:
         super().__init__(
             load_files(self.format, find_files(path), cache_dir),
-            validation if isinstance(validation, int) else load_files(self.format, find_files(validation), cache_dir),
+            validation if isinstance(validation, int | float) else load_files(self.format, find_files(validation), cache_dir),
             source=path if isinstance(path, str) else ", ".join(path),
             split=split,
             rounds=rounds,
@@ -155,7 +156,7 @@ class HubPrompts(TablePrompts):
     def __init__(
         self,
         repo: str,
-        validation: int | str,
+        validation: int | float | str,
         *,
         rounds: int,
         seed: int,
@@ -170,7 +171,7 @@ class HubPrompts(TablePrompts):
     ) -> None:
         super().__init__(
             load_hub(repo, name, train_split, revision, cache_dir),
-            validation if isinstance(validation, int) else load_hub(repo, name, validation, revision, cache_dir),
+            validation if isinstance(validation, int | float) else load_hub(repo, name, validation, revision, cache_dir),
             source=repo,
             split=split,
             rounds=rounds,
@@ -199,8 +200,11 @@ def _prompt_hashes(table: "datasets.Dataset", layout: Layout, source: str) -> UI
     return hashes
 
 
-def _held_out(prompts: int, count: int, seed: int, source: str) -> Bool[np.ndarray, " prompts"]:
-    _require_at_least(0, validation=count)
+def _held_out(prompts: int, validation: int | float, seed: int, source: str) -> Bool[np.ndarray, " prompts"]:
+    _require_at_least(0, validation=validation)
+    count = math.ceil(validation * prompts) if validation < 1 else int(validation)
+    if count != validation and validation > 1:
+        raise ConfigError(f"prompts.validation is {validation}; give a whole number of prompts, or a share below 1.")
     if count >= prompts:
         raise ConfigError(
             f"{source} has {prompts} different prompts, so {count} cannot be held out; lower prompts.validation."
@@ -210,7 +214,7 @@ def _held_out(prompts: int, count: int, seed: int, source: str) -> Bool[np.ndarr
     return chosen
 
 
-def _require_at_least(least: int, **values: int | None) -> None:
+def _require_at_least(least: int, **values: int | float | None) -> None:
     for name, value in values.items():
         if value is not None and value < least:
             raise ConfigError(f"prompts.{name} is {value}; give at least {least}.")

@@ -69,7 +69,7 @@ def _require_finite(scored: Sequence[Candidates]) -> None:
             if not math.isfinite(response.logp):
                 raise RoundError(
                     f"the policy gives a response to prompt {candidates.prompt.id} log-probability {response.logp}: "
-                    "its weights have diverged; lower the learning rate and start over with resume=never overwrite=true."
+                    "its weights have diverged; lower the learning rate, then resume=never overwrite=true."
                 )
 
 

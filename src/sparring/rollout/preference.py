@@ -237,8 +237,13 @@ def annotate_chunk(annotator: Annotator, candidates: list[Candidates], chunks: C
             f"{type(annotator).__name__} returned {len(judgements)} judgements for {len(candidates)} prompts; "
             "an annotator must answer every prompt, with a status where it has no verdict."
         )
-    for judgement in judgements:
-        check_win_matrix(judgement.win)
+    for one, judgement in zip(candidates, judgements, strict=True):
+        check_win_matrix(judgement.win, f"prompt {one.prompt.id}")
+        if len(judgement.win) != len(one.responses):
+            raise RoundError(
+                f"{type(annotator).__name__} judged {len(judgement.win)} candidates of prompt {one.prompt.id}, "
+                f"which has {len(one.responses)}; an annotator must judge every candidate."
+            )
     rows = [judgement_row(c, j) for c, j in zip(candidates, judgements, strict=True)]
     chunks.write("judgements", number, JUDGEMENTS, rows, {"seconds": {"annotate": time.perf_counter() - started}})
 

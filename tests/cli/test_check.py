@@ -1,0 +1,61 @@
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from sparring.cli.check import check_targets, fits, suggestion
+from sparring.core.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("value", "allowed", "verdict"),
+    [
+        (1, int, True),
+        (True, int, False),  # a bool is an int to Python, not to a user
+        (1.0, int, False),
+        (1, float, True),
+        (True, float, False),
+        ("1", float, False),
+        (None, float, False),
+        (None, float | None, True),
+        (None, None, True),
+        ("same", Literal["disjoint", "same"], True),
+        ("sane", Literal["disjoint", "same"], False),
+        ("a", str | Sequence[str], True),
+        (1, str | Sequence[str], False),
+        (["a"], str | Sequence[str], True),
+        (["a"], str, False),
+        ({"a": 1}, Mapping[str, int], True),
+        ({"_target_": "x"}, Path, True),  # a node, whose target tells what comes out
+        ({"_target_": "x"}, int, False),
+        ("x", Path, False),
+        (None, Callable[[int], int], False),
+        (3, Any, True),
+    ],
+)
+def test_a_plain_value_fits_what_is_annotated(value, allowed, verdict):
+    assert fits(value, allowed) is verdict
+
+
+def test_nodes_are_checked_however_deep():
+    tree = {"a": [{"_target_": "datetime.timedelta", "hours": 1}, {"b": {"_target_": "fractions.Fraction", "top": 1}}]}
+    with pytest.raises(ConfigError, match=r"^a\[1\]\.b has no key 'top'; its keys are numerator, denominator"):
+        check_targets(tree)
+
+
+def test_a_target_that_is_no_name_is_refused_by_place():
+    with pytest.raises(ConfigError, match=r"^objective\._target_ is 'no\.such\.thing', which cannot be imported\.$"):
+        check_targets({"objective": {"_target_": "no.such.thing"}})
+
+
+def test_a_target_that_takes_any_name_takes_any_name():
+    check_targets({"_target_": f"{partial.__module__}.partial", "anything": 1})
+
+
+def test_a_suggestion_is_the_closest_key_or_all_of_them():
+    keys = ["num_generations", "temperature", "_partial_"]
+    assert suggestion("num_generation", keys) == "; did you mean 'num_generations'?"
+    assert suggestion("x", keys) == "; its keys are num_generations, temperature."
+    assert suggestion("x", []) == "."
