@@ -241,7 +241,7 @@ def test_too_few_pairs_for_one_step_are_refused(table):
 
 
 def test_a_batch_that_cannot_be_shared_is_refused():
-    with pytest.raises(ConfigError, match=r"batch_size is 4, but 2 ranks with accumulate=3 .* at least 6"):
+    with pytest.raises(ConfigError, match=r"batch_size=4 is shared by 2 ranks with accumulate=3; give 6 or more"):
         StepLayout(4, 3, 2)
 
 

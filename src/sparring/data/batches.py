@@ -33,8 +33,8 @@ class StepLayout:
     def __post_init__(self) -> None:
         if self.batch_size < self.slices:
             raise ConfigError(
-                f"batch_size is {self.batch_size}, but {self.world_size} ranks with accumulate={self.accumulate} share it; "
-                f"give at least {self.slices}, or lower accumulate."
+                f"batch_size={self.batch_size} is shared by {self.world_size} ranks with accumulate={self.accumulate}; "
+                f"give {self.slices} or more, or lower accumulate."
             )
 
     @property
