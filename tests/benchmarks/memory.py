@@ -37,7 +37,9 @@ def main() -> None:
     smallest = min(peaks)
     for prompts, (megabytes, seconds) in peaks.items():
         ratio = megabytes / peaks[smallest][0]
-        print(f"{prompts:>7} prompts x 5: peak {megabytes:7.1f} MB, {ratio:.3f} of {smallest} prompts', {seconds:6.1f} s")
+        print(
+            f"{prompts:>7} prompts x 5: peak {megabytes:7.1f} MB, {ratio:.3f} of {smallest} prompts', {seconds:6.1f} s"
+        )
 
 
 def measured(prompts: int) -> tuple[float, float]:

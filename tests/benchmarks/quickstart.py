@@ -1,6 +1,6 @@
 """The quickstart in a fresh process, for several seeds: wall seconds, peak memory, held-out win rate with interval.
 
-    uv run python tests/benchmarks/quickstart.py --seeds 1 2 3
+uv run python tests/benchmarks/quickstart.py --seeds 1 2 3
 """
 
 import argparse

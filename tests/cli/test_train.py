@@ -95,7 +95,7 @@ def test_the_summary_has_every_round_with_its_figures(finished):
 
 def test_metrics_have_the_names_that_trl_gives_them(finished):
     contrast = {f"rewards/{name}" for name in ("chosen", "rejected", "margins", "accuracies")}
-    contrast |= {"logps/chosen", "logps/rejected", "loss", "learning_rate_factor", "reference_gap"}
+    contrast |= {"logps/chosen", "logps/rejected", "loss", "learning_rate", "reference_gap"}
     sampled = {f"completions/{name}" for name in ("mean_length", "clipped_ratio", "defect_ratio")}
     measured = {"eval/win_rate_vs_base", "eval/win_rate_vs_previous", "eval/mean_length"}
     assert metric_names(finished.run) >= {f"train/{name}" for name in contrast} | sampled | measured

@@ -1,6 +1,5 @@
 """Checkpoints where a killed run loses least: after the last step of an epoch, before anything is sampled."""
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -58,11 +57,7 @@ class RoundCheckpoint(L.Callback):
         self._save(trainer)
 
     def _save(self, trainer: L.Trainer) -> None:
-        # Lightning writes to the system's temporary directory and moves the file, which between disks can be cut off.
-        temporary = self.directory / ".last.ckpt.tmp"
-        trainer.save_checkpoint(temporary)
-        if trainer.is_global_zero:
-            os.replace(temporary, self.directory / "last.ckpt")
+        trainer.save_checkpoint(self.directory / "last.ckpt", weights_only=False)
 
     def _save_policy(self, trainer: L.Trainer, pl_module: L.LightningModule, rounds: int) -> None:
         if trainer.is_global_zero:

@@ -61,4 +61,3 @@ class RoundOptimizer(L.Callback):
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
-        pl_module.log_dict({"train/learning_rate_factor": factor, "round": float(self._optimizer_round)})

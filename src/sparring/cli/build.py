@@ -10,9 +10,11 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import Logger
 
 from sparring.callbacks.checkpoint import RoundCheckpoint
+from sparring.callbacks.checkpoint_file import AtomicCheckpoints
 from sparring.callbacks.csv_log import CSVLog
 from sparring.callbacks.reference_check import ReferenceCheck
 from sparring.callbacks.regenerate import Regenerate
+from sparring.callbacks.step_log import StepLog
 from sparring.callbacks.summary import Summary
 from sparring.cli.check import check_targets
 from sparring.core.errors import ConfigError, DataError
@@ -66,6 +68,7 @@ def build(cfg: dict[str, Any], run: Path, *, progress_bar: bool) -> Experiment:
         reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,  # batches know their rank
         enable_checkpointing=False,  # RoundCheckpoint
+        plugins=[AtomicCheckpoints()],
         enable_model_summary=False,
         enable_progress_bar=progress_bar,
     )
@@ -88,11 +91,11 @@ def make_trainer(node: dict[str, Any], **given: Any) -> L.Trainer:
 
 
 def _callbacks(cfg: dict[str, Any], run: Path, rollout: Rollout) -> list[L.Callback]:
-    """In the order in which they act at the end of an epoch: save, measure, make the next round, sum up, export."""
+    """In the order in which they act: log a step, save, measure, make the next round, sum up, export."""
     nodes = dict(cfg["callbacks"])
     epochs: dict[str, Any] = {"epochs_per_round": cfg["stop_after_epochs"]}
     checkpoint: RoundCheckpoint = make(nodes.pop("checkpoint"))(run / "checkpoints", **epochs)
-    callbacks: list[L.Callback] = [make(nodes.pop("round_optimizer"))(**epochs), checkpoint]
+    callbacks: list[L.Callback] = [make(nodes.pop("round_optimizer"))(**epochs), StepLog(), checkpoint]
     win_rate, export = nodes.pop("win_rate"), nodes.pop("export")
     if isinstance(rollout, PreferenceRollout):
         callbacks.append(ReferenceCheck(reference=rollout.reference, **epochs))

@@ -126,7 +126,9 @@ class FilePrompts(TablePrompts):
     ) -> None:
         super().__init__(
             load_files(self.format, find_files(path), cache_dir),
-            validation if isinstance(validation, int | float) else load_files(self.format, find_files(validation), cache_dir),
+            validation
+            if isinstance(validation, int | float)
+            else load_files(self.format, find_files(validation), cache_dir),
             source=path if isinstance(path, str) else ", ".join(path),
             split=split,
             rounds=rounds,
@@ -171,7 +173,9 @@ class HubPrompts(TablePrompts):
     ) -> None:
         super().__init__(
             load_hub(repo, name, train_split, revision, cache_dir),
-            validation if isinstance(validation, int | float) else load_hub(repo, name, validation, revision, cache_dir),
+            validation
+            if isinstance(validation, int | float)
+            else load_hub(repo, name, validation, revision, cache_dir),
             source=repo,
             split=split,
             rounds=rounds,

@@ -30,14 +30,12 @@ class Objective(L.LightningModule):
     def loss(self, batch: PairBatch) -> LossOutput:
         """Per-pair losses under the current policy, and what to log."""
 
-    def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: PairBatch, batch_idx: int) -> dict[str, Any]:
         output = self.loss(batch)
         loss = output.loss.sum() * batch.scale
         if not torch.isfinite(loss):
             raise self._not_finite(loss, batch, batch_idx)
-        metrics = {"loss": loss.detach(), **output.metrics}
-        self.log_dict({f"train/{name}": value for name, value in metrics.items()}, batch_size=len(batch.chosen))
-        return loss
+        return {"loss": loss, "metrics": {"loss": loss.detach(), **output.metrics}}
 
     def configure_optimizers(self) -> Optimizer:
         optimizer = self.optimizer_factory([p for p in self.policy.parameters() if p.requires_grad])
