@@ -1,7 +1,8 @@
 import gzip
 import json
 import math
-from collections.abc import Mapping, Sequence
+import tracemalloc
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,48 @@ def test_the_round_of_a_finished_run_is_a_record(tmp_path: Path) -> None:
     (judgement,) = Recorded(str(tmp_path))([candidates("c", "a")])
     np.testing.assert_array_equal(judgement.win, [[0.5, 0.0], [1.0, 0.5]])
     assert judgement.scores == (1.0, 4.0)
+
+
+def memory(path: Path) -> tuple[int, int]:
+    """Bytes that Python holds for the record at `path`, and the most it held while it read."""
+    tracemalloc.start()
+    try:
+        recorded = Recorded(str(path))
+        kept, peak = tracemalloc.get_traced_memory()
+        assert recorded.values
+        return kept, peak
+    finally:
+        tracemalloc.stop()
+
+
+def write_file(path: Path, texts: Sequence[str]) -> None:
+    rows = [{"prompt_id": f"p{n // 2}", "response": text, "score": 1.0} for n, text in enumerate(texts)]
+    if path.suffix == ".jsonl":
+        write(path, rows)
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+def write_round(directory: Path, texts: Sequence[str]) -> None:
+    directory.mkdir()
+    said = [{"prompt_id": f"p{n // 2}", "index": n % 2, "text": text} for n, text in enumerate(texts)]
+    judged = {"win": [[0.5, 0.5], [0.5, 0.5]], "scores": [1.0, 1.0], "status": "ok"}
+    pq.write_table(pa.Table.from_pylist(said), directory / "candidates.parquet")
+    rows = [{"prompt_id": f"p{n}", **judged} for n in range(len(texts) // 2)]
+    pq.write_table(pa.Table.from_pylist(rows), directory / "judgements.parquet")
+
+
+@pytest.mark.parametrize(
+    ("name", "make"), [("a.jsonl", write_file), ("a.parquet", write_file), ("a-round", write_round)]
+)
+def test_texts_do_not_stay_in_memory_however_long(
+    tmp_path: Path, name: str, make: Callable[[Path, Sequence[str]], None]
+) -> None:
+    for length in (10, 2000):
+        make(tmp_path / f"{length}-{name}", [f"{number:0{length}}" for number in range(2000)])
+    kept, peak = memory(tmp_path / f"2000-{name}")
+    assert kept < 1.1 * memory(tmp_path / f"10-{name}")[0]
+    assert peak < 2000 * 2000
 
 
 @pytest.mark.parametrize(

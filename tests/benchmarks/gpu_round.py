@@ -25,6 +25,7 @@ HALF_BILLION = [
     "model.max_position_embeddings=2048",
     "trainer=gpu",
     "sampler.token_budget=262144",
+    "sampler.scoring_budget=65536",
 ]
 COMMON = ["experiment=quickstart", "model=llama", "rounds=1", "callbacks.win_rate=null", "callbacks.export=null"]
 STAGES = ("sample", "reference", "train")

@@ -125,13 +125,56 @@ def test_prompts_that_cannot_be_used_are_refused_by_place(on_file, tmp_path, lin
     assert outcome.made == []
 
 
+SUPERVISED = ("objective=sft", "rollout=supervised", "callbacks.win_rate=null")
+LONG = "the cat " * 300  # longer than the small model's context of 256
+
+
+@pytest.fixture
+def asking(on_file, tmp_path):
+    """A run on three prompts that begin with `words`, each with the same teacher's answer."""
+
+    def command(words: str, teacher: str, *arguments: str):
+        rows = [json.dumps({"prompt": f"{words}{number}", "teacher": teacher}) for number in range(3)]
+        (tmp_path / "prompts.jsonl").write_text("\n".join(rows))
+        return on_file(f"prompts.path={tmp_path / 'prompts.jsonl'}", *arguments)
+
+    return command
+
+
+@pytest.mark.parametrize("arguments", [(), SUPERVISED], ids=["preference", "supervised"])
+def test_a_teachers_answer_beyond_the_models_context_is_refused_before_any_work(asking, arguments):
+    outcome = asking("a story about ", LONG, *arguments)
+    [answer] = re.findall(r"its teacher's answer of (\d+) tokens", outcome.sentence)
+    assert int(answer) > 256
+    assert re.match(r"prompt [0-9a-f]{16} \('a story about \d' ...\) has \d+ tokens", outcome.sentence)
+    assert "context of 256" in outcome.sentence
+    assert outcome.made == []
+
+
+@pytest.mark.parametrize("arguments", [(), SUPERVISED], ids=["preference", "supervised"])
+def test_a_prompt_beyond_the_models_context_is_refused_before_any_work(asking, arguments):
+    outcome = asking(LONG, "the end.", *arguments)
+    assert re.match(r"prompt [0-9a-f]{16} ", outcome.sentence)
+    assert "context of 256" in outcome.sentence
+    assert outcome.made == []
+
+
+@pytest.mark.parametrize(
+    ("teacher", "arguments"),
+    [(LONG, ("rollout.teacher=false",)), ("the end.", (*SUPERVISED, "sampler.max_new_tokens=250"))],
+)
+def test_what_a_rollout_does_not_use_need_not_fit(asking, teacher, arguments):
+    # The optimiser is looked at after the prompts.
+    assert "learning rate" in asking("a story about ", teacher, *arguments, "objective.optimizer.lr=-1").sentence
+
+
 def test_thresholds_that_keep_no_pair_end_with_the_funnel_and_the_samples_stay(small):
-    outcome = small("pairing.filters.min_margin.threshold=0.99")
+    outcome = small("pairing.filters.min_positive.threshold=2.0")
     assert outcome.status == 2
     sentence, *funnel = outcome.errors.splitlines()
     assert sentence.startswith("sparring: no pair of round 0 passed the filters; lower the thresholds of pairing.")
     assert [line.split()[0] for line in funnel] == [line.split()[0] for line in Funnel().describe().splitlines()]
-    assert re.search(r"dropped +\d+ +min_margin \d+", outcome.errors)
+    assert re.search(r"dropped +\d+ +(\w+ \d+, )*min_positive \d+", outcome.errors)
     assert re.search(r"kept +0$", outcome.errors, re.MULTILINE)
     assert "rounds/round-000/chunks/candidates-00000.parquet" in outcome.made
     assert "rounds/round-000/manifest.json" not in outcome.made
@@ -143,7 +186,7 @@ def test_a_loss_that_is_not_finite_names_the_batch_and_keeps_it(small):
     [path] = re.findall(r"the batch was saved to (\S+)", outcome.sentence)
     assert re.search(r"the loss of batch \d+ in epoch 0 is (nan|inf)", outcome.sentence)
     batch = torch.load(path, weights_only=True)
-    assert batch["chosen"].shape == batch["pair_win"].shape
+    assert batch["chosen"].shape == batch["rejected"].shape
     assert batch["groups"]["response_ids"].shape == batch["groups"]["response_mask"].shape
     assert Path(path).parent == outcome.run
 

@@ -113,7 +113,7 @@ def test_judgements_come_back(judgement):
 
 
 def test_a_pair_stands_with_all_that_training_needs():
-    pair = Pair(chosen=2, rejected=0, win=0.9, margin=0.25, kind="teacher>student")
+    pair = Pair(chosen=2, rejected=0, win=0.9, score=0.95, margin=0.25, kind="teacher>student")
     row = pair_row(pair, CANDIDATE, [-2.5, -3.5, -4.5], [0.4, 0.6, 0.95], (1.0, 2.0, 6.0), source_round=3)
     assert through_parquet([row], PAIRS) == [
         {
@@ -141,13 +141,13 @@ def test_a_pair_stands_with_all_that_training_needs():
 
 
 def test_an_annotator_without_scores_leaves_ratings_empty():
-    pair = Pair(chosen=0, rejected=1, win=0.6, margin=0.1, kind="student>student")
+    pair = Pair(chosen=0, rejected=1, win=0.6, score=0.55, margin=0.1, kind="student>student")
     [row] = through_parquet([pair_row(pair, CANDIDATE, [0.0] * 3, [0.5] * 3, None, 0)], PAIRS)
     assert row["chosen_rating"] is row["rejected_rating"] is None
 
 
 def test_a_pair_without_a_rejected_side_leaves_it_empty():
-    pair = Pair(chosen=2, rejected=None, win=math.nan, margin=0.0, kind="teacher")
+    pair = Pair(chosen=2, rejected=None, win=math.nan, score=math.nan, margin=0.0, kind="teacher")
     [row] = through_parquet([pair_row(pair, CANDIDATE, [0.0] * 3, [0.5] * 3, None, 0)], PAIRS)
     assert row["chosen_ids"] == [9, 2]
     assert all(row[name] is None for name in row if name.startswith("rejected"))

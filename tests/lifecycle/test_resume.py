@@ -91,7 +91,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
 
 def metrics(run: Path) -> list[list[str]]:
     with (run / "metrics.csv").open(newline="") as file:
-        return list(csv.reader(file))
+        return [row for row in csv.reader(file) if not row[2].startswith("time/")]
 
 
 def without_time(path: Path) -> dict[str, Any]:

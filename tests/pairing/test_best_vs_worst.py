@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from candidate_sets import candidate_set, judged, rated
 
+from candidate_sets import candidate_set, judged, rated
 from sparring.core.types import Judgement
 from sparring.pairing.best_vs_worst import BestVsWorst
 
@@ -13,10 +13,10 @@ def test_the_best_meets_the_worst():
     assert (pair.chosen, pair.rejected, pair.kind) == (1, 2, "student>student")
 
 
-def test_the_margin_is_the_difference_of_win_rates():
+def test_the_score_is_the_win_rate_of_the_best_and_the_margin_its_lead():
     # y0: (.5 + .8) / 2 = .65, y1: (.2 + .5) / 2 = .35.
     [pair] = SPPO(candidate_set(2), judged([[0.5, 0.8], [0.2, 0.5]]))
-    assert (pair.win, pair.margin) == (0.8, pytest.approx(0.3))
+    assert (pair.win, pair.score, pair.margin) == (0.8, pytest.approx(0.65), pytest.approx(0.3))
 
 
 def test_the_first_of_equals_is_taken_at_both_ends():

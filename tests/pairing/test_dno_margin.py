@@ -1,131 +1,170 @@
 import math
-from functools import partial
+from pathlib import Path
 
 import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
 from candidate_sets import candidate_set, judged, rated
-
-from sparring.core.errors import ConfigError, RoundError
+from sparring.core.errors import RoundError
 from sparring.core.types import Judgement
-from sparring.pairing.dno_margin import DnoMargin
+from sparring.pairing.dno_margin import ScoredPairs
 
-Rating = partial(DnoMargin, scale="rating")
-PAPER = Rating(min_positive=5.0, margin_teacher_pos=2.0, margin_student_pos=1.0, margin_student_vs_student=1.0)
-UNIFORM = Rating(min_positive=5.0, margin_teacher_pos=2.0, margin_student_pos=2.0, margin_student_vs_student=2.0)
-RESTRICTIVE_2 = Rating(
-    min_positive=5.0, margin_teacher_pos=2.0, margin_student_pos=math.inf, margin_student_vs_student=math.inf
+CONF = Path(__file__).parents[2] / "conf" / "pairing"
+RATINGS, RATES = ScoredPairs(scale="rating"), ScoredPairs(scale="win_rate")
+
+
+def configured(option, *changes):
+    config = OmegaConf.merge(OmegaConf.load(CONF / f"{option}.yaml"), OmegaConf.from_dotlist(list(changes)))
+    return instantiate(config, _convert_="all")
+
+
+NO_STUDENTS = ("filters.margin.student_positive=.inf", "filters.margin.student_vs_student=.inf")
+PAPER = configured("dno_margin_ratings")
+UNIFORM = configured(
+    "dno_margin_ratings", "filters.margin.student_positive=2.0", "filters.margin.student_vs_student=2.0"
 )
-RESTRICTIVE_1 = Rating(
-    min_positive=0.0, margin_teacher_pos=1.0, margin_student_pos=math.inf, margin_student_vs_student=math.inf
-)
-ALL = DnoMargin(
-    scale="win_rate",
-    min_positive=0.0,
-    margin_teacher_pos=0.0,
-    margin_student_pos=0.0,
-    margin_student_vs_student=0.0,
+RESTRICTIVE_2 = configured("dno_margin_ratings", *NO_STUDENTS)
+RESTRICTIVE_1 = configured(
+    "dno_margin_ratings", *NO_STUDENTS, "filters.min_positive=null", "filters.margin.teacher_positive=1.0"
 )
 
-# Judge scores of five students and the teacher; pairs as (winner, loser), where 0 is the teacher.
+# Judge scores of five students and the teacher; pairs as (winner, loser), where 0 is the teacher; what else was
+# proposed; and the pairs of DNO-Restrictive with threshold 5 and margin 2, and with margin 1 alone.
 TABLE = [
-    ([5, 3, 6, 2, 4, 5], {(0, 2), (0, 4)}, {(3, 0)}, {(1, 2), (1, 4), (1, 5), (3, 1), (3, 2), (3, 4), (3, 5)}, 2, 3),
+    (
+        [5, 3, 6, 2, 4, 5],
+        {(0, 2), (0, 4)},
+        {(3, 0)},
+        {(1, 2), (1, 4), (1, 5), (3, 1), (3, 2), (3, 4), (3, 5)},
+        {"tie": 1, "min_positive": 3, "margin": 1},
+        2,
+        3,
+    ),
     (
         [6, 6, 5, 5, 4, 5],
         set(),
         {(1, 0), (2, 0)},
         {(1, 3), (1, 4), (1, 5), (2, 3), (2, 4), (2, 5), (3, 5), (4, 5)},
+        {"tie": 4, "margin": 1},
         0,
         1,
     ),
-    ([4, 4, 3, 2, 4, 6], {(0, 1), (0, 2), (0, 3), (0, 4), (0, 5)}, set(), set(), 5, 5),
-    ([4, 4, 4, 3, 2, 4], set(), set(), set(), 0, 2),
-    ([5, 5, 5, 5, 5, 5], set(), set(), set(), 0, 0),
-    ([1, 2, 6, 6, 6, 6], {(0, 1), (0, 2)}, set(), {(3, 1), (3, 2), (4, 1), (4, 2), (5, 1), (5, 2)}, 2, 2),
+    (
+        [4, 4, 3, 2, 4, 6],
+        {(0, 1), (0, 2), (0, 3), (0, 4), (0, 5)},
+        set(),
+        set(),
+        {"tie": 3, "min_positive": 7},
+        5,
+        5,
+    ),
+    ([4, 4, 4, 3, 2, 4], set(), set(), set(), {"tie": 6, "min_positive": 9}, 0, 2),
+    ([5, 5, 5, 5, 5, 5], set(), set(), set(), {"tie": 15}, 0, 0),
+    (
+        [1, 2, 6, 6, 6, 6],
+        {(0, 1), (0, 2)},
+        set(),
+        {(3, 1), (3, 2), (4, 1), (4, 2), (5, 1), (5, 2)},
+        {"tie": 6, "min_positive": 1},
+        2,
+        2,
+    ),
 ]
 
 
-def by_kind(strategy, scores):
-    """Pairs by kind, in the table's numbering."""
-    pairs = strategy(candidate_set(5, teacher=True), rated(scores))
+def paired(pairing, scores):
+    """Pairs by kind in the table's numbering, and the funnel."""
+    pairs, funnel = pairing(candidate_set(5, teacher=True), rated(scores))
     found = {"teacher>student": set(), "student>teacher": set(), "student>student": set()}
     for pair in pairs:
         found[pair.kind].add(((pair.chosen + 1) % 6, (pair.rejected + 1) % 6))
-    assert len(pairs) == sum(map(len, found.values()))
-    return list(found.values())
+    assert funnel.kept == {kind: len(members) for kind, members in found.items() if members}
+    assert funnel.proposed == 15
+    return list(found.values()), funnel
 
 
-@pytest.mark.parametrize(("scores", "teacher", "student_over_teacher", "students", "_two", "_one"), TABLE)
-def test_the_published_rule_makes_the_published_kinds(scores, teacher, student_over_teacher, students, _two, _one):
-    assert by_kind(PAPER, scores) == [teacher, student_over_teacher, students]
+def counts(pairing, scores):
+    return list(map(len, paired(pairing, scores)[0]))
 
 
-@pytest.mark.parametrize(("scores", "_a", "_b", "_c", "margin_two", "margin_one"), TABLE)
-def test_restrictive_dno_is_a_configuration(scores, _a, _b, _c, margin_two, margin_one):
-    assert list(map(len, by_kind(RESTRICTIVE_2, scores))) == [margin_two, 0, 0]
-    assert list(map(len, by_kind(RESTRICTIVE_1, scores))) == [margin_one, 0, 0]
+@pytest.mark.parametrize(("scores", "teacher", "over_teacher", "students", "dropped", "_two", "_one"), TABLE)
+def test_the_published_rule_makes_the_published_kinds(scores, teacher, over_teacher, students, dropped, _two, _one):
+    kinds, funnel = paired(PAPER, scores)
+    assert kinds == [teacher, over_teacher, students]
+    assert funnel.dropped == dropped
 
 
-@pytest.mark.parametrize(("row", "counts"), [(0, [2, 0, 5]), (1, [0, 0, 2])])
-def test_without_the_relaxed_margin_students_win_less(row, counts):
-    assert list(map(len, by_kind(UNIFORM, TABLE[row][0]))) == counts
+@pytest.mark.parametrize(("scores", "_a", "_b", "_c", "_dropped", "margin_two", "margin_one"), TABLE)
+def test_restrictive_dno_is_a_configuration(scores, _a, _b, _c, _dropped, margin_two, margin_one):
+    assert counts(RESTRICTIVE_2, scores) == [margin_two, 0, 0]
+    assert counts(RESTRICTIVE_1, scores) == [margin_one, 0, 0]
 
 
-def test_a_student_may_have_to_beat_a_student_by_more_than_the_teacher():
-    strict = Rating(min_positive=5.0, margin_teacher_pos=9.0, margin_student_pos=1.0, margin_student_vs_student=2.0)
-    pairs = strict(candidate_set(2, teacher=True), rated([6, 5, 5]))
-    assert [(pair.chosen, pair.rejected, pair.kind) for pair in pairs] == [(0, 2, "student>teacher")]
+@pytest.mark.parametrize(("row", "kinds"), [(0, [2, 0, 5]), (1, [0, 0, 2])])
+def test_without_the_relaxed_margin_students_win_less(row, kinds):
+    assert counts(UNIFORM, TABLE[row][0]) == kinds
 
 
-def test_win_and_margin_are_those_of_the_pair():
-    [pair] = PAPER(candidate_set(2), rated([5, 3]))
-    assert (pair.chosen, pair.rejected, pair.margin) == (0, 1, 2.0)
-    assert pair.win == pytest.approx(1 / (1 + math.exp(-2)))
+def test_spin_is_an_annotator_for_whom_the_teacher_always_wins():
+    assert counts(PAPER, [0, 0, 0, 0, 0, 6]) == [5, 0, 0]
+
+
+def test_one_number_sets_all_margins():
+    same = [f"filters.margin.{kind}=${{.teacher_positive}}" for kind in ("student_positive", "student_vs_student")]
+    assert configured("dno_margin_ratings", *same).filters["margin"] == UNIFORM.filters["margin"]
 
 
 def test_a_defective_sample_may_only_lose():
-    pairs = PAPER(candidate_set(3, defects={0: "loop"}), rated([6, 5, 3]))
+    pairs, funnel = PAPER(candidate_set(3, defects={0: "loop"}), rated([6, 5, 3]))
     assert {(pair.chosen, pair.rejected) for pair in pairs} == {(1, 2)}
-    pairs = PAPER(candidate_set(3, defects={2: "loop"}), rated([6, 5, 3]))
+    assert funnel.dropped == {"defect_may_only_lose": 2}
+    pairs, _ = PAPER(candidate_set(3, defects={2: "loop"}), rated([6, 5, 3]))
     assert {(pair.chosen, pair.rejected) for pair in pairs} == {(0, 1), (0, 2), (1, 2)}
 
 
-def test_a_margin_of_a_tenth_holds_for_win_rates_that_differ_by_a_tenth():
-    # Against (y1, y2, y3) y1 has (.5 + .65 + .5) / 3 = .55 and y2 has (.35 + .5 + .5) / 3 = .45.
+def test_win_rates_a_tenth_apart_pass_a_margin_of_a_tenth():
+    # Against (y0, y1, y2) y0 has (.5 + .65 + .5) / 3 = .55 and y1 has (.35 + .5 + .5) / 3 = .45; y2 is in between.
     win = [[0.5, 0.65, 0.5], [0.35, 0.5, 0.5], [0.5, 0.5, 0.5]]
-    strategy = DnoMargin(
-        scale="win_rate",
-        min_positive=0.55,
-        margin_teacher_pos=0.1,
-        margin_student_pos=0.1,
-        margin_student_vs_student=0.1,
-    )
-    assert [(pair.chosen, pair.rejected) for pair in strategy(candidate_set(3), judged(win))] == [(0, 1)]
+    pairs, funnel = configured("dno_margin", "filters.min_positive.threshold=0.55")(candidate_set(3), judged(win))
+    assert [(pair.chosen, pair.rejected) for pair in pairs] == [(0, 1)]
+    assert funnel.dropped == {"min_positive": 1, "margin": 1}
 
 
-def test_zero_margins_make_every_unordered_pair_once_ties_included():
+def test_score_margin_and_win_are_those_of_the_pair():
+    [pair] = RATINGS(candidate_set(2), rated([3, 5]))
+    assert (pair.chosen, pair.rejected, pair.score, pair.margin) == (1, 0, 5.0, 2.0)
+    assert pair.win == pytest.approx(1 / (1 + math.exp(-2)))
+
+
+def test_equal_scores_leave_it_to_the_direct_comparison_and_then_to_the_order():
     # All three have win rate 1/2 on the circle 0 > 1 > 2 > 0: each pair goes to its direct winner.
     circle = judged([[0.5, 0.8, 0.2], [0.2, 0.5, 0.8], [0.8, 0.2, 0.5]])
-    assert {(pair.chosen, pair.rejected) for pair in ALL(candidate_set(3), circle)} == {(0, 1), (1, 2), (2, 0)}
+    assert [(pair.chosen, pair.rejected) for pair in RATES(candidate_set(3), circle)] == [(0, 1), (2, 0), (1, 2)]
     undecided = judged([[0.5] * 3] * 3)
-    assert [(pair.chosen, pair.rejected) for pair in ALL(candidate_set(3), undecided)] == [(0, 1), (0, 2), (1, 2)]
+    assert [(pair.chosen, pair.rejected) for pair in RATES(candidate_set(3), undecided)] == [(0, 1), (0, 2), (1, 2)]
+
+
+def test_scores_are_equal_up_to_rounding():
+    # Three tenths added up are a hair more than 0.3; the direct comparison still decides.
+    scores = (0.3, 0.1 + 0.1 + 0.1)
+    assert scores[1] > scores[0]
+    [pair] = RATINGS(candidate_set(2), Judgement(judged([[0.5, 0.6], [0.4, 0.5]]).win, scores))
+    assert (pair.chosen, pair.rejected) == (0, 1)
 
 
 def test_the_average_decides_against_the_direct_comparison():
     # y1 loses to y0 directly (.4) and has the better average: (.4 + .5 + 1) / 3 > (.5 + .6 + .1) / 3.
     win = [[0.5, 0.6, 0.1], [0.4, 0.5, 1.0], [0.9, 0.0, 0.5]]
-    pair = next(pair for pair in ALL(candidate_set(3), judged(win)) if {pair.chosen, pair.rejected} == {0, 1})
+    pair = next(pair for pair in RATES(candidate_set(3), judged(win)) if {pair.chosen, pair.rejected} == {0, 1})
     assert (pair.chosen, pair.win) == (1, pytest.approx(0.4))
 
 
 def test_a_failed_judgement_makes_no_pairs():
     failed = Judgement(win=rated([6, 1]).win, scores=(6.0, 1.0), status="unreadable")
-    assert PAPER(candidate_set(2), failed) == []
+    assert RATINGS(candidate_set(2), failed) == []
 
 
 def test_ratings_are_asked_for_by_name():
-    with pytest.raises(RoundError, match=r"prompt p.*annotator.*pairing\.strategy\.scale"):
-        PAPER(candidate_set(2), judged([[0.5, 0.9], [0.1, 0.5]]))
-
-
-def test_a_negative_margin_is_refused():
-    with pytest.raises(ConfigError, match="0 or more"):
-        Rating(min_positive=5.0, margin_teacher_pos=2.0, margin_student_pos=-1.0, margin_student_vs_student=1.0)
+    with pytest.raises(RoundError, match=r"prompt p.*annotator.*pairing=dno_margin"):
+        RATINGS(candidate_set(2), judged([[0.5, 0.9], [0.1, 0.5]]))

@@ -1,14 +1,25 @@
+import math
 from dataclasses import replace
 
 import pytest
-from candidate_sets import candidate_set, rated
 
+from candidate_sets import candidate_set, rated
+from sparring.core.errors import ConfigError
 from sparring.core.types import Pair
-from sparring.pairing.filters import DefectMayOnlyLose, Duplicate, LosesDirectly, MaxLength, MinMargin, Tie
+from sparring.pairing.filters import (
+    DefectMayOnlyLose,
+    Duplicate,
+    LosesDirectly,
+    Margin,
+    MaxLength,
+    MinMargin,
+    MinPositive,
+    Tie,
+)
 
 CANDIDATES = candidate_set(3)
 JUDGEMENT = rated([3, 2, 1])
-PAIR = Pair(chosen=0, rejected=1, win=0.7, margin=0.2, kind="student>student")
+PAIR = Pair(chosen=0, rejected=1, win=0.7, score=0.6, margin=0.2, kind="student>student")
 ALONE = replace(PAIR, rejected=None, win=0.5, margin=0.0)
 
 
@@ -43,6 +54,32 @@ def test_a_flagged_response_may_lose_but_not_win():
     assert not stays(DefectMayOnlyLose(), candidates=with_response(0, defect="loop"))
 
 
+def test_a_score_equal_to_the_threshold_passes():
+    assert stays(MinPositive(0.3), replace(PAIR, score=0.1 * 3))
+    assert stays(MinPositive(0.1 * 3), replace(PAIR, score=0.3))
+    assert not stays(MinPositive(0.3), replace(PAIR, score=0.29))
+
+
+@pytest.mark.parametrize(("sides", "least"), [((2, 0), 0.3), ((0, 2), 0.2), ((0, 1), 0.1)])
+def test_the_margin_depends_on_who_wrote_the_two(sides, least):
+    rule = Margin(teacher_positive=0.3, student_positive=0.2, student_vs_student=0.1)
+    pair = replace(PAIR, chosen=sides[0], rejected=sides[1])
+    candidates = candidate_set(2, teacher=True)
+    assert stays(rule, replace(pair, margin=least), candidates)
+    assert not stays(rule, replace(pair, margin=least - 0.01), candidates)
+
+
+def test_margins_allow_for_rounding_and_an_infinite_one_forbids():
+    assert stays(Margin(9.0, 9.0, 0.1 * 3), replace(PAIR, margin=0.3))
+    assert not stays(Margin(0.0, 0.0, math.inf), replace(PAIR, margin=1e9))
+
+
+@pytest.mark.parametrize("margin", [-1.0, math.nan])
+def test_a_margin_that_no_pair_could_miss_is_refused(margin):
+    with pytest.raises(ConfigError, match="0 or more"):
+        Margin(2.0, margin, 1.0)
+
+
 def test_a_margin_equal_to_the_threshold_passes():
     assert stays(MinMargin(0.3), replace(PAIR, margin=0.1 * 3))
     assert stays(MinMargin(0.1 * 3), replace(PAIR, margin=0.3))
@@ -56,6 +93,18 @@ def test_length_is_the_prompt_with_the_longer_response():
     assert not stays(MaxLength(12), replace(PAIR, chosen=0, rejected=2))
 
 
-@pytest.mark.parametrize("rule", [Duplicate(), Tie(), LosesDirectly(), DefectMayOnlyLose(), MaxLength(11)])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Duplicate(),
+        Tie(),
+        LosesDirectly(),
+        DefectMayOnlyLose(),
+        MinPositive(0.6),
+        Margin(1.0, 1.0, 1.0),
+        MinMargin(1.0),
+        MaxLength(11),
+    ],
+)
 def test_a_response_without_an_opponent_passes_what_compares_two(rule):
     assert stays(rule, ALONE)

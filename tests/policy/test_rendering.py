@@ -58,6 +58,40 @@ def test_a_begin_token_inside_a_users_text_is_refused_by_name(chat_policy: Polic
         chat_policy.render(ask("what is <s>?", "bad"))
 
 
+@pytest.fixture
+def begins_every_turn(chat_model: Path) -> Renderer:
+    """Each user turn begins the text anew, and each answer ends it."""
+    tokenizer = AutoTokenizer.from_pretrained(chat_model)
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m['role'] == 'user' %}{{ bos_token }}<|user|>{{ m['content'] }}"
+        "{% else %}<|assistant|>{{ m['content'] }}{{ eos_token }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
+    return Renderer(tokenizer, [2, 3])
+
+
+def conversation(*said: str) -> Prompt:
+    """Turns of the user and the assistant, the user's first."""
+    roles = ("user", "assistant")
+    return Prompt("talk", tuple(Message(roles[turn % 2], text) for turn, text in enumerate(said)))
+
+
+def test_a_template_may_begin_every_turn_with_a_begin_token(begins_every_turn: Renderer) -> None:
+    ids = begins_every_turn.render(conversation("the cat", "sat", "and", "ran", "a door"))
+    text = "<s><|user|>the cat<|assistant|>sat</s><s><|user|>and<|assistant|>ran</s><s><|user|>a door<|assistant|>"
+    assert begins_every_turn.tokenizer.decode(ids) == text
+    assert (ids.count(1), ids.count(2)) == (3, 2)
+    assert begins_every_turn.end_id == 2
+
+
+@pytest.mark.parametrize("said", [("<s>",), ("the cat", "sat <s>", "and"), ("the <s>cat", "sat", "and")])
+def test_a_begin_token_that_the_template_did_not_write_is_still_refused(
+    said: tuple[str, ...], begins_every_turn: Renderer
+) -> None:
+    with pytest.raises(DataError, match="prompt talk contains '<s>'"):
+        begins_every_turn.render(conversation(*said))
+
+
 def test_what_the_template_refuses_is_named(chat_model: Path, ask: Ask) -> None:
     tokenizer = AutoTokenizer.from_pretrained(chat_model)
     tokenizer.chat_template = (

@@ -11,7 +11,7 @@ from sparring.core.types import Candidates, Prompt
 from sparring.policy.decoding import decode, draw
 from sparring.policy.loading import load_policy
 from sparring.policy.policy import Policy
-from sparring.policy.sampler import Sampler, check_prompts
+from sparring.policy.sampler import Sampler
 
 Ask = Callable[..., Prompt]
 SAMPLER = Sampler(4, temperature=1.0, top_p=1.0, top_k=0, max_new_tokens=12, token_budget=10_000)
@@ -208,15 +208,12 @@ def test_no_prompts_give_no_candidates(chat_policy: Policy) -> None:
     assert SAMPLER(chat_policy, [], seed=0) == []
 
 
-def test_a_prompt_without_room_for_its_response_is_named(chat_policy: Policy, ask: Ask) -> None:
-    prompts = [ask("the cat"), ask("the dog ran to the red door " * 10, "long")]
-    length = len(chat_policy.render(prompts[1]))
-    check_prompts(chat_policy, prompts, 128 - length)
-    with pytest.raises(
-        DataError, match=f"prompt long \\('the dog ran to the red door the' ...\\) has {length} tokens"
-    ) as error:
-        check_prompts(chat_policy, prompts, 129 - length)
-    assert "context of 128" in str(error.value)
+def test_a_prompt_without_room_for_its_samples_is_not_sampled(chat_policy: Policy, ask: Ask) -> None:
+    prompt = ask("the dog ran to the red door " * 10, "long")
+    room = 128 - len(chat_policy.render(prompt))
+    assert len(replace(SAMPLER, max_new_tokens=room)(chat_policy, [prompt], seed=0)) == 1
+    with pytest.raises(DataError, match=r"prompt long .* max_new_tokens"):
+        replace(SAMPLER, max_new_tokens=room + 1)(chat_policy, [prompt], seed=0)
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from sparring.core.preference import bradley_terry
 from sparring.core.types import Candidates, Judgement, Prompt
 from sparring.data.rounds import RoundStore
 from sparring.data.schema import to_candidates, to_judgement
-from sparring.pairing.dno_margin import DnoMargin
-from sparring.pairing.filters import Duplicate, MinMargin
+from sparring.pairing.dno_margin import ScoredPairs
+from sparring.pairing.filters import DefectMayOnlyLose, Duplicate, MinMargin
 from sparring.pairing.funnel import Pairing
 from sparring.policy.sampler import Sampler
 from sparring.policy.scoring import score_groups
@@ -66,18 +66,12 @@ def prompts(ask):
 
 @pytest.fixture
 def rollout(prompts):
-    strategy = DnoMargin(
-        scale="win_rate",
-        min_positive=0.0,
-        margin_teacher_pos=0.0,
-        margin_student_pos=0.0,
-        margin_student_vs_student=0.0,
-    )
+    rules = {"defect_may_only_lose": DefectMayOnlyLose(), "duplicate": Duplicate(), "min_margin": MinMargin(0.05)}
     return PreferenceRollout(
         prompts=prompts,
         sampler=Sampler(3, temperature=1.0, top_p=1.0, top_k=0, max_new_tokens=6, token_budget=300),
         annotator=LettersJudge(),
-        pairing=Pairing(strategy, {"duplicate": Duplicate(), "min_margin": MinMargin(0.05)}),
+        pairing=Pairing(ScoredPairs(scale="win_rate"), rules),
         chunk_size=4,
         reference="previous",
         replay=0.3,
@@ -249,7 +243,7 @@ def test_samples_of_another_policy_are_refused(rollout, chat_policy, store):
     rollout.collect(chat_policy, context)
     context.chunks.path("judgements", 1).unlink()
     train(chat_policy)
-    with pytest.raises(RoundError, match=r"candidates-00001.parquet was sampled by policy"):
+    with pytest.raises(RoundError, match=r"candidates-00000.parquet was sampled with policy \w+, but now"):
         rollout.collect(chat_policy, context)
 
 

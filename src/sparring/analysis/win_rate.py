@@ -43,8 +43,9 @@ def measure_win_rate(blocks: Iterable[Float[np.ndarray, "..."]], *, seed: int, r
     if not all(((block >= 0) & (block <= 1)).all() for block in probabilities):  # false for NaN too
         raise DataError("A comparison has a win probability outside [0, 1]: check the judgements it was read from.")
     wins = np.array([_won(block).mean() for block in probabilities])
-    draws = np.random.default_rng(seed).integers(len(wins), size=(resamples, len(wins)))
-    low, high = np.quantile(wins[draws].mean(axis=1), [0.025, 0.975])
+    rng = np.random.default_rng(seed)
+    means = [wins[rng.integers(len(wins), size=len(wins))].mean() for _ in range(resamples)]
+    low, high = np.quantile(means, [0.025, 0.975])
     return WinRate(
         win_rate=float(wins.mean()),
         ci95=(float(low), float(high)),

@@ -11,9 +11,8 @@ import numpy as np
 from jaxtyping import Float
 
 from sparring.core.errors import ConfigError, DataError
+from sparring.core.preference import TOLERANCE
 from sparring.core.types import Candidates, Judgement
-
-_TOLERANCE = 1e-6
 
 
 class PayoffTable:
@@ -75,7 +74,7 @@ def _checked(table: Float[np.ndarray, "..."], labels: Sequence[str], where: str)
     if not ((table >= 0) & (table <= 1)).all():  # false for NaN too
         raise DataError(f"{where} has entries outside [0, 1]; entries are probabilities that the row wins.")
     gaps = np.abs(table + table.T - 1)
-    if gaps.max(initial=0) > _TOLERANCE:
+    if gaps.max(initial=0) > TOLERANCE:
         i, j = np.unravel_index(gaps.argmax(), gaps.shape)
         raise DataError(
             f"{where} is not complementary: row {i + 1} beats {j + 1} with {table[i, j]:g} and is beaten with "

@@ -2,12 +2,13 @@
 
 Two kinds of rows, JSON Lines or Parquet, both with `prompt_id` or `prompt` (the text):
 `response` and `score`, on the recorder's own scale; or `response_a`, `response_b` and `win`, which is P(a beats b).
+Only the numbers stay in memory, under digests of the texts.
 """
 
+import hashlib
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
@@ -24,14 +25,12 @@ from sparring.core.preference import bradley_terry
 from sparring.core.types import Candidates, Judgement
 
 Row = Mapping[str, Any]
+Digest = bytes  # of 16 bytes
+Said = tuple[Digest, ...]  # a prompt and its one response, which has a score, or its two, of which the first may win
 
-
-@dataclass(frozen=True, slots=True)
-class _Record:
-    """All that was recorded of the responses to one prompt; repeated rows are kept, to be averaged."""
-
-    scores: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    wins: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
+BATCH = 1024  # rows of a Parquet file in memory at once
+READ_BYTES = 1 << 20  # of a column, before it is decoded
+FILE_COLUMNS = ("prompt_id", "prompt", "response", "score", "response_a", "response_b", "win")
 
 
 class Recorded:
@@ -46,103 +45,118 @@ class Recorded:
         if not temperature > 0:
             raise ConfigError(f"annotator.temperature is {temperature}; give a positive number, in units of the score.")
         self.temperature = temperature
-        self.records: dict[str, _Record] = defaultdict(_Record)
-        for number, row in enumerate(_rows(Path(path).expanduser()), start=1):
-            where = f"Row {number} of {path}"
-            record = self.records[_text(row, "prompt_id" if row.get("prompt_id") else "prompt", where)]
-            if row.get("win") is None:
-                record.scores[_text(row, "response", where)].append(_number(row, "score", where))
-            else:
-                ordered = _text(row, "response_a", where), _text(row, "response_b", where)
-                record.wins[ordered].append(_probability(row, "win", where))
-        if not self.records:
+        # Under the joined digests of prompt and response, or prompt, a and b; repeated rows are kept, to be averaged.
+        self.values: dict[bytes, tuple[float, ...]] = {}
+        self.prompts: set[Digest] = set()
+        self.compared: set[Digest] = set()  # the prompts that have wins
+        for said, value in _entries(Path(path).expanduser()):
+            key = b"".join(said)
+            self.values[key] = (*self.values.get(key, ()), value)
+            self.prompts.add(said[0])
+            if len(said) == 3:
+                self.compared.add(said[0])
+        if not self.values:
             raise DataError(f"{path} holds no judgements; give a file with scores or wins.")
 
     def __call__(self, batch: Sequence[Candidates]) -> list[Judgement]:
         return [self._judge(candidates) for candidates in batch]
 
     def _judge(self, candidates: Candidates) -> Judgement:
-        texts = [response.text.strip() for response in candidates.responses]
-        named = (self.records.get(name) for name in (candidates.prompt.id, candidates.prompt.text.strip()))
-        record = next((record for record in named if record is not None), _Record())
-        scores = _scores(record, texts)
-        if record.wins:
-            win = _win_matrix(record, texts)
+        texts = [_digest(response.text) for response in candidates.responses]
+        named = (_digest(candidates.prompt.id), _digest(candidates.prompt.text))
+        prompt = next((name for name in named if name in self.prompts), named[0])
+        scores = self._scores(prompt, texts)
+        if prompt in self.compared:
+            win = self._win_matrix(prompt, texts)
         else:
             win = None if scores is None else bradley_terry(np.array(scores), self.temperature)
         if win is None:
             return Judgement(np.full((len(texts), len(texts)), 0.5), status="not recorded")
         return Judgement(win, scores)
 
-
-def _scores(record: _Record, texts: Sequence[str]) -> tuple[float, ...] | None:
-    """Mean score of each text, or None where one has none."""
-    if not all(text in record.scores for text in texts):
-        return None
-    return tuple(fmean(record.scores[text]) for text in texts)
-
-
-def _win_matrix(record: _Record, texts: Sequence[str]) -> Float[np.ndarray, "k k"] | None:
-    win = np.full((len(texts), len(texts)), 0.5)
-    for (i, a), (j, b) in combinations(enumerate(texts), 2):
-        if a == b:
-            continue
-        orders = [fmean(record.wins[a, b])] if (a, b) in record.wins else []
-        orders += [1 - fmean(record.wins[b, a])] if (b, a) in record.wins else []
-        if not orders:
+    def _scores(self, prompt: Digest, texts: Sequence[Digest]) -> tuple[float, ...] | None:
+        """Mean score of each text, or None where one has none."""
+        if not all(prompt + text in self.values for text in texts):
             return None
-        win[i, j] = fmean(orders)
-        win[j, i] = 1 - win[i, j]
-    return win
+        return tuple(fmean(self.values[prompt + text]) for text in texts)
+
+    def _win_matrix(self, prompt: Digest, texts: Sequence[Digest]) -> Float[np.ndarray, "k k"] | None:
+        win = np.full((len(texts), len(texts)), 0.5)
+        for (i, a), (j, b) in combinations(enumerate(texts), 2):
+            if a == b:
+                continue
+            orders = [fmean(self.values[prompt + a + b])] if prompt + a + b in self.values else []
+            orders += [1 - fmean(self.values[prompt + b + a])] if prompt + b + a in self.values else []
+            if not orders:
+                return None
+            win[i, j] = fmean(orders)
+            win[j, i] = 1 - win[i, j]
+        return win
 
 
-def _rows(path: Path) -> Iterable[Row]:
+def _digest(text: str) -> Digest:
+    return hashlib.sha256(text.strip().encode("utf-8", "surrogatepass")).digest()[:16]
+
+
+def _entries(path: Path) -> Iterator[tuple[Said, float]]:
     if path.is_dir():
-        return _round_rows(path)
-    return _parquet(path) if path.suffix == ".parquet" else read_jsonl(path)
+        return _round_entries(path)
+    rows = _parquet(path, FILE_COLUMNS) if path.suffix == ".parquet" else read_jsonl(path)
+    return (_entry(row, f"Row {number} of {path}") for number, row in enumerate(rows, start=1))
 
 
-def _round_rows(directory: Path) -> Iterator[Row]:
-    """A round's judgements as rows of both kinds; judgements whose status is not "ok" say nothing."""
-    texts: dict[str, dict[int, str]] = defaultdict(dict)
-    for row in _parquet(directory / "candidates.parquet", ["prompt_id", "index", "text"]):
-        texts[row["prompt_id"]][row["index"]] = row["text"]
-    for row in _parquet(directory / "judgements.parquet", ["prompt_id", "win", "scores", "status"]):
+def _entry(row: Row, where: str) -> tuple[Said, float]:
+    prompt = _text(row, "prompt_id" if row.get("prompt_id") else "prompt", where)
+    if row.get("win") is None:
+        return (prompt, _text(row, "response", where)), _number(row.get("score"), "score", where)
+    said = (prompt, _text(row, "response_a", where), _text(row, "response_b", where))
+    return said, _probability(row["win"], "win", where)
+
+
+def _round_entries(directory: Path) -> Iterator[tuple[Said, float]]:
+    """A round's judgements, as scores and as wins; judgements whose status is not "ok" say nothing."""
+    texts: dict[Digest, dict[int, Digest]] = defaultdict(dict)
+    for row in _parquet(directory / "candidates.parquet", ("prompt_id", "index", "text")):
+        texts[_digest(row["prompt_id"])][row["index"]] = _digest(row["text"])
+    for row in _parquet(directory / "judgements.parquet", ("prompt_id", "win", "scores", "status")):
         if row["status"] != "ok":
             continue
-        name, said = row["prompt_id"], texts[row["prompt_id"]]
+        prompt, where = _digest(row["prompt_id"]), f"The judgement of prompt {row['prompt_id']} in {directory}"
+        said = texts[prompt]
         for i, score in enumerate(row["scores"] or ()):
-            yield {"prompt_id": name, "response": said[i], "score": score}
+            yield (prompt, said[i]), _number(score, "scores", where)
         for i, j in combinations(range(len(row["win"])), 2):
-            yield {"prompt_id": name, "response_a": said[i], "response_b": said[j], "win": row["win"][i][j]}
+            yield (prompt, said[i], said[j]), _probability(row["win"][i][j], "win", where)
 
 
-def _parquet(path: Path, columns: list[str] | None = None) -> list[dict[str, Any]]:
+def _parquet(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     try:
-        return pq.read_table(path, columns=columns).to_pylist()
+        # Arrow's defaults would hold the whole file, or a whole row group of it.
+        with pq.ParquetFile(path, pre_buffer=False, buffer_size=READ_BYTES) as file:
+            for batch in file.iter_batches(BATCH, columns=list(columns)):
+                yield from batch.to_pylist()
     except (OSError, pa.ArrowInvalid) as error:
         raise DataError(f"{path} cannot be read as a Parquet file of judgements ({error}).") from error
 
 
-def _text(row: Row, column: str, where: str) -> str:
+def _text(row: Row, column: str, where: str) -> Digest:
     value = row.get(column)
     if not isinstance(value, str):
         raise DataError(
             f"{where} has no text in {column!r}; give prompt_id or prompt with response and score, or with response_a, "
             "response_b and win."
         )
-    return value.strip()
+    return _digest(value)
 
 
-def _number(row: Row, column: str, where: str) -> float:
-    value = row.get(column)
+def _number(value: object, column: str, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise DataError(f"{where} has {value!r} as {column!r}; give a number.")
     return float(value)
 
 
-def _probability(row: Row, column: str, where: str) -> float:
-    value = _number(row, column, where)
-    if not 0 <= value <= 1:
-        raise DataError(f"{where} has {column!r} = {value:g}; give a probability, between 0 and 1.")
-    return value
+def _probability(value: object, column: str, where: str) -> float:
+    number = _number(value, column, where)
+    if not 0 <= number <= 1:
+        raise DataError(f"{where} has {column!r} = {number:g}; give a probability, between 0 and 1.")
+    return number

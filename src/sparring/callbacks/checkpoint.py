@@ -34,6 +34,9 @@ class RoundCheckpoint(L.Callback):
         if trainer.ckpt_path is None:
             self._save_policy(trainer, pl_module, 0)
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._started = time.perf_counter()  # a checkpoint within an epoch resumes without an epoch's start
+
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._started = time.perf_counter()
 
@@ -47,13 +50,14 @@ class RoundCheckpoint(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         index = round_data(trainer).round
         assert index is not None
+        self._seconds += time.perf_counter() - self._started
+        self._started = time.perf_counter()
         if finished_epochs(trainer) % self.epochs_per_round == 0:
             self._save_policy(trainer, pl_module, index + 1)
             if trainer.is_global_zero:
-                seconds = self._seconds + time.perf_counter() - self._started
-                facts = {"seconds": seconds, "global_step": trainer.global_step}
+                facts = {"seconds": self._seconds, "global_step": trainer.global_step}
                 write_json(round_data(trainer).store.directory(index) / "training.json", facts)
-            self._seconds, self._started = 0.0, time.perf_counter()
+            self._seconds = 0.0
         self._save(trainer)
 
     def _save(self, trainer: L.Trainer) -> None:

@@ -1,9 +1,12 @@
 """What the round callbacks share: which rounds are done, and the context in which a policy is used outside a step."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import lightning as L
+import torch
+from lightning.pytorch.plugins import MixedPrecision
 
 from sparring.core.errors import ConfigError, RoundError
 from sparring.data.datamodule import RoundDataModule
@@ -28,5 +31,14 @@ def using_policy(trainer: L.Trainer, objective: L.LightningModule) -> Iterator[P
     """The policy in eval mode, without gradients, in the trainer's precision."""
     if not isinstance(objective, Objective):
         raise RoundError(f"{type(objective).__name__} is no Objective, so it has no policy to sample from.")
-    with trainer.precision_plugin.forward_context(), objective.policy.evaluating():
+    with _precision(trainer), objective.policy.evaluating():
         yield objective.policy
+
+
+def _precision(trainer: L.Trainer) -> AbstractContextManager[Any]:
+    """Lightning's context for a step casts the weights in every forward; decoding would do so for every token."""
+    plugin = trainer.precision_plugin
+    if isinstance(plugin, MixedPrecision):
+        dtype = torch.bfloat16 if plugin.precision == "bf16-mixed" else torch.float16
+        return torch.autocast(plugin.device, dtype=dtype)
+    return plugin.forward_context()

@@ -31,9 +31,9 @@ class ReferenceCheck(L.Callback):
             return
         with using_policy(trainer, pl_module) as policy:
             logp = policy.logp(batch.groups)
+            mixed = torch.is_autocast_enabled(logp.device.type)
+            dtype = torch.get_autocast_dtype(logp.device.type) if mixed else next(policy.parameters()).dtype
         gap = (logp - batch.ref_logp).abs()
-        mixed = "mixed" in str(trainer.precision)
-        dtype = torch.get_autocast_dtype(logp.device.type) if mixed else next(policy.parameters()).dtype
         allowed = TOLERANCE[dtype] * batch.groups.response_mask.sum(-1).sqrt()
         for logger in trainer.loggers:  # not `log`, which would repeat the value at every step of the epoch
             logger.log_metrics({"train/reference_gap": gap.max().item(), "round": index}, step=trainer.global_step)

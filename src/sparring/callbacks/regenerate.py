@@ -90,5 +90,9 @@ class Regenerate(L.Callback):
         manifest = round_data(trainer).store.manifest(index)
         if "proposed" in manifest["funnel"]:
             trainer.print(f"\nround {index}\n{Funnel.from_dict(manifest['funnel']).describe()}")
+        metrics = manifest["metrics"] | {f"time/{stage}": value for stage, value in manifest["seconds"].items()}
+        metrics |= {"completions/num_tokens": manifest["tokens_sampled"], "annotator/calls": manifest["judge_calls"]}
+        metrics["pairs/kept"] = sum(manifest["funnel"]["kept"].values())
+        metrics["pairs/replayed"] = manifest["funnel"].get("replayed", 0)
         for logger in trainer.loggers:
-            logger.log_metrics({**manifest["metrics"], "round": index}, step=trainer.global_step)
+            logger.log_metrics({**metrics, "round": index}, step=trainer.global_step)

@@ -1,7 +1,6 @@
 """What W&B shows beyond scalars: a table of candidates per round, and `round` as the step of its figures."""
 
 import itertools
-from typing import Any
 
 import lightning as L
 from lightning.pytorch.loggers import WandbLogger
@@ -15,6 +14,7 @@ class WandbTables(L.Callback):
 
     def __init__(self, *, rows: int) -> None:
         self.rows = rows
+        self._shown: int | None = None
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.is_global_zero:
@@ -27,13 +27,14 @@ class WandbTables(L.Callback):
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         data = round_data(trainer)
-        assert data.round is not None
+        loggers = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
+        if not loggers or not trainer.is_global_zero or data.round is None or data.round == self._shown:
+            return
+        self._shown = data.round
         path = data.store.table(data.round, "candidates")
-        if not trainer.is_global_zero or not path.exists():
+        if not path.exists():  # a supervised round has none
             return
         columns = ["prompt_id", "index", "origin", "text", "finish", "defect", "logp"]
-        rows: list[dict[str, Any]] = list(itertools.islice(read_rows(path), self.rows))
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                cells = [[row[column] for column in columns] for row in rows]
-                logger.log_table(f"candidates/round-{data.round:03d}", columns, cells)
+        cells = [[row[column] for column in columns] for row in itertools.islice(read_rows(path), self.rows)]
+        for logger in loggers:
+            logger.log_table(f"candidates/round-{data.round:03d}", columns, cells)

@@ -6,38 +6,24 @@ Samples and judgements are stored like a round's, chunk by chunk, so nothing is 
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import numpy as np
 
-from sparring.analysis.win_rate import cross_win_rate, measure_win_rate
+from sparring.analysis.win_rate import measure_win_rate
 from sparring.callbacks.hooks import finished_epochs, using_policy
-from sparring.core.errors import RoundError
 from sparring.core.files import read_json, write_json
 from sparring.core.protocols import Annotator, PromptSource
 from sparring.core.seeding import derive_seed
-from sparring.core.types import Candidates, Judgement
+from sparring.core.types import Candidates
 from sparring.data.rounds import Chunks, read_rows, write_parquet
-from sparring.data.schema import CANDIDATES, to_candidates, to_judgement
+from sparring.data.schema import CANDIDATES, to_candidates
 from sparring.policy.sampler import Sampler
 from sparring.rollout.chunks import chunk_ranges, merged, progress, sample_chunk, total_seconds
-from sparring.rollout.preference import annotate_chunk
-
-
-@dataclass(frozen=True, slots=True)
-class _Contest:
-    """Two policies' answers to the same prompts, as one candidate set each: current first."""
-
-    current: Candidates
-    opponent: Candidates
-
-    @property
-    def joined(self) -> Candidates:
-        responses = (*self.current.responses, *self.opponent.responses)
-        return Candidates(self.current.prompt, self.current.prompt_ids, responses)
+from sparring.rollout.contest import hold_contest
 
 
 class WinRate(L.Callback):
@@ -89,7 +75,8 @@ class WinRate(L.Callback):
         report = read_json(self._report(rounds))
         if report["global_step"] == trainer.global_step:  # else the resumed log already holds it
             for logger in trainer.loggers:
-                logger.log_metrics({**report["metrics"], "round": rounds - 1}, step=trainer.global_step)
+                metrics = report["metrics"] | {"time/evaluate": report["seconds"], "round": rounds - 1}
+                logger.log_metrics(metrics, step=trainer.global_step)
         self._logged = rounds
 
     # `policy-000` is the base policy, `policy-00N` the policy after N rounds
@@ -125,7 +112,7 @@ class WinRate(L.Callback):
         if trainer.is_global_zero:
             write_json(self._seconds(rounds), {"seconds": sum(total_seconds(chunks, "candidates").values())})
             write_parquet(self._samples(rounds), CANDIDATES, merged(chunks, "candidates"))
-            shutil.rmtree(chunks.directory)
+            shutil.rmtree(chunks.directory, ignore_errors=True)
         trainer.strategy.barrier("held-out samples merged")
 
     def _seconds(self, rounds: int) -> Path:
@@ -133,59 +120,28 @@ class WinRate(L.Callback):
 
     def _measure(self, rounds: int, global_step: int) -> None:
         started = time.perf_counter()
-        opponents = {"base": 0} | ({"previous": rounds - 1} if rounds > 1 else {})
-        contests = {name: self._judge(rounds, opponent) for name, opponent in opponents.items()}
-        lengths = [len(r.ids) for c in self._read(rounds) for r in c.responses]
+        lengths = [len(response.ids) for candidates in self._read(rounds) for response in candidates.responses]
         metrics = {"eval/mean_length": float(np.mean(lengths))}
         result: dict[str, Any] = {"round": rounds - 1, "global_step": global_step}
-        for name, judged in contests.items():
-            rate = measure_win_rate(
-                [cross_win_rate(j.win, len(c.current.responses)) for c, j in judged if j.status == "ok"],
-                seed=derive_seed(self.seed, "bootstrap", rounds),
+        for name, opponent in ({"base": 0} | ({"previous": rounds - 1} if rounds > 1 else {})).items():
+            contest = hold_contest(
+                self.annotator,
+                self._read(rounds),
+                self._read(opponent),
+                Chunks(self.directory / f"policy-{rounds:03d}-against-{opponent:03d}"),
+                chunk_size=self.chunk_size,
             )
-            result[name] = {
-                "win_rate": rate.win_rate,
-                "ci95": list(rate.ci95),
-                "mean_probability": rate.mean_probability,
-                "prompts": rate.prompts,
-                "aspects": _aspect_win_rates(judged),
-                "judge_calls": sum(j.calls for _, j in judged),
-            }
+            rate = measure_win_rate(contest.wins, seed=derive_seed(self.seed, "bootstrap", rounds))
+            aspects = {aspect: float(np.mean(values)) for aspect, values in contest.aspects.items()}
+            result[name] = asdict(rate) | {"aspects": aspects, "judge_calls": contest.judge_calls}
             metrics[f"eval/win_rate_vs_{name}"] = rate.win_rate
             metrics[f"eval/avg_win_prob_vs_{name}"] = rate.mean_probability
-            for aspect, value in result[name]["aspects"].items():
-                metrics[f"eval/{aspect}_vs_{name}"] = value
-        seconds = read_json(self._seconds(rounds))["seconds"] + time.perf_counter() - started
+            metrics |= {f"eval/{aspect}_vs_{name}": value for aspect, value in aspects.items()}
+        sampled = [rounds, 0] if rounds == 1 else [rounds]  # the base policy's samples are round 0's expense
+        seconds = sum(read_json(self._seconds(policy))["seconds"] for policy in sampled)
+        seconds += time.perf_counter() - started
         result |= {"mean_length": metrics["eval/mean_length"], "metrics": metrics, "seconds": seconds}
         write_json(self._report(rounds), result)
 
-    def _judge(self, rounds: int, opponent: int) -> list[tuple[_Contest, Judgement]]:
-        """Judgements of two policies' stored answers, one chunk of prompts at a time."""
-        contests = [
-            _Contest(current, other) for current, other in zip(self._read(rounds), self._read(opponent), strict=True)
-        ]
-        chunks = Chunks(self.directory / f"policy-{rounds:03d}-against-{opponent:03d}")
-        judged: list[tuple[_Contest, Judgement]] = []
-        for number, positions in enumerate(chunk_ranges(len(contests), self.chunk_size)):
-            part = [contests[i] for i in positions]
-            if not chunks.has("judgements", number):
-                annotate_chunk(self.annotator, [contest.joined for contest in part], chunks, number)
-            judged += zip(part, (to_judgement(row) for row in chunks.rows("judgements", number)), strict=True)
-        if not any(judgement.status == "ok" for _, judgement in judged):
-            raise RoundError("the annotator gave no verdict on any held-out prompt; see the judgements' status column.")
-        return judged
-
     def _read(self, rounds: int) -> Iterator[Candidates]:
         return to_candidates(read_rows(self._samples(rounds)))
-
-
-def _aspect_win_rates(judged: list[tuple[_Contest, Judgement]]) -> dict[str, float]:
-    """For each aspect that the annotator reports, how often the current policy scores above its opponent."""
-    wins: dict[str, list[float]] = {}
-    for contest, judgement in judged:
-        current = len(contest.current.responses)
-        for name, values in judgement.aspects.items():
-            scores = np.array(values)
-            difference = scores[:current, None] - scores[None, current:]
-            wins.setdefault(name, []).append(float(((np.sign(difference) + 1) / 2).mean()))
-    return {name: float(np.mean(values)) for name, values in wins.items()}

@@ -1,5 +1,6 @@
 """From a configuration to objects: the only caller of `hydra.utils.instantiate`."""
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,16 @@ from sparring.callbacks.summary import Summary
 from sparring.cli.check import check_targets
 from sparring.core.errors import ConfigError, DataError
 from sparring.core.protocols import PromptSource
+from sparring.core.types import Prompt
 from sparring.data.datamodule import RoundDataModule
 from sparring.data.rounds import RoundStore
 from sparring.objectives.base import Objective
 from sparring.policy.policy import Policy
-from sparring.policy.sampler import check_prompts
+from sparring.policy.room import check_prompts
 from sparring.rollout.chunks import chunk_ranges
 from sparring.rollout.context import Rollout
 from sparring.rollout.preference import PreferenceRollout
+from sparring.rollout.supervised import SupervisedRollout
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ def build(cfg: dict[str, Any], run: Path, *, progress_bar: bool) -> Experiment:
     policy: Policy = make(cfg["model"])
     check_source(policy, rollout, rounds=cfg["rounds"])
     objective: Objective = make(cfg["objective"])(policy)
-    check_optimizer(objective)
+    check_objective(objective, rollout)
     data = RoundDataModule(
         RoundStore(run / "rounds"),
         batch_size=cfg["batch_size"],
@@ -100,6 +103,11 @@ def _callbacks(cfg: dict[str, Any], run: Path, rollout: Rollout) -> list[L.Callb
     if isinstance(rollout, PreferenceRollout):
         callbacks.append(ReferenceCheck(reference=rollout.reference, **epochs))
         if win_rate is not None:
+            if not len(rollout.prompts.validation):
+                raise ConfigError(
+                    "there are no held-out prompts to measure win rates on; raise prompts.validation, "
+                    "or set callbacks.win_rate=null."
+                )
             callbacks.append(
                 make(win_rate)(
                     run / "evaluation",
@@ -116,11 +124,22 @@ def _callbacks(cfg: dict[str, Any], run: Path, rollout: Rollout) -> list[L.Callb
     if export is not None:
         callbacks.append(make(export)(run / "export"))
     callbacks += [make(node) for node in nodes.values() if node is not None]
-    return [*callbacks, Summary(run, objective=cfg["objective"]["_target_"].rsplit(".", 1)[-1])]
+    return [*callbacks, Summary(run)]
 
 
-def check_optimizer(objective: Objective) -> None:
-    """Lightning builds it after the first round is made; settings that it refuses must be known before."""
+def check_objective(objective: Objective, rollout: Rollout) -> None:
+    """What the objective needs of the data, and its optimiser, which Lightning would build after the first round."""
+    name = type(objective).__name__
+    if objective.needs_rejected and not isinstance(rollout, PreferenceRollout):
+        raise ConfigError(
+            f"objective {name} compares two responses, but this rollout makes single ones; "
+            "use objective=sft, or rollout=preference."
+        )
+    if objective.needs_win_rates and isinstance(rollout, PreferenceRollout) and rollout.replay:
+        raise ConfigError(
+            f"objective {name} regresses on win rates against the round's own policy, which replayed pairs lack; "
+            "set rollout.replay=0."
+        )
     try:
         objective.configure_optimizers()
     except (ValueError, TypeError, RuntimeError) as error:
@@ -128,12 +147,28 @@ def check_optimizer(objective: Objective) -> None:
 
 
 def check_source(policy: Policy, rollout: Rollout, *, rounds: int) -> None:
-    """Every prompt of every round fits the policy's context beside its answer, and there is something to train on."""
+    """Every prompt of every round fits the policy's context beside its answers, and there is something to train on."""
     source: PromptSource = rollout.prompts
     for index in range(rounds):
         if len(source.for_round(index)) == 0:
             raise DataError(f"round {index} has no prompts; give more prompts, or fewer rounds.")
+    training = (source.for_round(index) for index in range(rounds))
     if isinstance(rollout, PreferenceRollout):
-        for prompts in (source.validation, *(source.for_round(index) for index in range(rounds))):
-            for positions in chunk_ranges(len(prompts), rollout.chunk_size):
-                check_prompts(policy, [prompts[i] for i in positions], rollout.sampler.max_new_tokens)
+        max_new_tokens = rollout.sampler.max_new_tokens
+        for prompts in distinct([source.validation], rollout.chunk_size):
+            check_prompts(policy, prompts, max_new_tokens=max_new_tokens, teacher=False)
+        for prompts in distinct(training, rollout.chunk_size):
+            check_prompts(policy, prompts, max_new_tokens=max_new_tokens, teacher=rollout.teacher)
+    elif isinstance(rollout, SupervisedRollout):
+        for prompts in distinct(training, rollout.chunk_size):
+            check_prompts(policy, prompts, max_new_tokens=0, teacher=True)
+
+
+def distinct(tables: Iterable[Sequence[Prompt]], chunk_size: int) -> Iterator[list[Prompt]]:
+    """The prompts of all tables, each once, at most `chunk_size` at a time: only their ids stay in memory."""
+    seen: set[str] = set()
+    for table in tables:
+        for positions in chunk_ranges(len(table), chunk_size):
+            new = {prompt.id: prompt for prompt in (table[i] for i in positions) if prompt.id not in seen}
+            seen.update(new)
+            yield list(new.values())

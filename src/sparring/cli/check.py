@@ -25,6 +25,11 @@ def check_run(cfg: Mapping[str, Any]) -> None:
     """The keys that belong to no group. Imports nothing that they name."""
     for name in _COUNTS:
         _require_whole(name, cfg[name], least=1)
+    if cfg["schedule_total_epochs"] < cfg["stop_after_epochs"]:
+        raise ConfigError(
+            f"schedule_total_epochs is {cfg['schedule_total_epochs']}, less than stop_after_epochs="
+            f"{cfg['stop_after_epochs']}: the learning rate would be 0 after it; raise it."
+        )
     _require_whole("seed", cfg["seed"], least=0)
     if cfg["threads"] is not None:
         _require_whole("threads", cfg["threads"], least=1)

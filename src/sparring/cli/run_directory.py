@@ -24,7 +24,7 @@ def check(cfg: DictConfig, run: Path) -> None:
     """Refuse a directory that this run must not start, go on or start over in. Changes nothing."""
     config = run / "config.yaml"
     if not config.exists():
-        if run.exists() and any(run.iterdir()):
+        if run.exists() and any(not path.name.endswith(".tmp") for path in run.iterdir()):
             raise ConfigError(f"{run} is not empty and holds no run; choose another run_name.")
     elif cfg.resume == "auto":
         _same_config(cfg, config)
@@ -35,8 +35,11 @@ def check(cfg: DictConfig, run: Path) -> None:
 def record(cfg: DictConfig, run: Path) -> None:
     """Write down what runs here, and with resume=never delete what ran before. Only rank 0 may call it."""
     config = run / "config.yaml"
+    deleted = run.with_name(f".{run.name}.deleted")
     if config.exists() and cfg.resume == "never":
-        shutil.rmtree(run)
+        shutil.rmtree(deleted, ignore_errors=True)
+        run.rename(deleted)  # in one step: a run that is half deleted could neither go on nor start over
+    shutil.rmtree(deleted, ignore_errors=True)
     for leftover in list(run.rglob(".*.tmp")):  # what a killed process was writing
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     if not config.exists():

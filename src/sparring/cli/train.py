@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -97,8 +98,10 @@ def _fit(cfg: DictConfig, config: dict[str, Any], run: Path) -> None:
         experiment.log.forget_after(0 if checkpoint is None else _global_step(checkpoint))
         experiment.trainer.fit(experiment.objective, datamodule=experiment.data, ckpt_path=checkpoint)
     except BaseException as error:
+        if experiment.trainer.strategy.launcher is not None:  # ranks that it started would wait for this one
+            experiment.trainer.strategy.launcher.kill(signal.SIGTERM)
         if _main_process():
-            write_summary(run, status="stopped", objective=config["objective"]["_target_"].rsplit(".", 1)[-1])
+            write_summary(run, status="stopped", objective=type(experiment.objective).__name__)
         _finish_wandb(config, exit_code=1)
         if isinstance(error.__context__, KeyboardInterrupt):  # Lightning makes an exit with status 1 of it
             raise KeyboardInterrupt from error
@@ -107,7 +110,9 @@ def _fit(cfg: DictConfig, config: dict[str, Any], run: Path) -> None:
 
 
 def _main_process() -> bool:
-    return int(os.environ.get("LOCAL_RANK", os.environ.get("RANK", "0"))) == 0
+    """Whether this is rank 0, before there is a trainer to ask: torchrun, Lightning's own children, SLURM."""
+    ranks = (os.environ[name] for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if name in os.environ)
+    return int(next(ranks, "0")) == 0
 
 
 def _finish_wandb(config: dict[str, Any], *, exit_code: int) -> None:

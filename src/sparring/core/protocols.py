@@ -34,10 +34,6 @@ class PairingStrategy(Protocol):
 
 @runtime_checkable
 class PairFilter(Protocol):
-    """Says why a proposed pair must not be trained on, or None if it may."""
+    """One reason not to train on a proposed pair. Says True if the pair may stay; deterministic."""
 
-    name: str
-
-    def __call__(self, pair: Pair, candidates: Candidates, judgement: Judgement) -> bool:
-        """True if the pair may stay."""
-        ...
+    def __call__(self, pair: Pair, candidates: Candidates, judgement: Judgement) -> bool: ...

@@ -80,14 +80,16 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Candidate `chosen` is preferred to `rejected` with probability `win`; `margin` is on the strategy's own scale.
+    """Candidate `chosen` is preferred to `rejected` with probability `win`.
 
-    `rejected` is None where an objective imitates `chosen` alone.
+    `score` is that of `chosen` and `margin` its lead over `rejected`, both on the strategy's own scale. `rejected` is
+    None where an objective imitates `chosen` alone.
     """
 
     chosen: int
     rejected: int | None
     win: float
+    score: float
     margin: float
     kind: str
 
@@ -114,7 +116,6 @@ class PairBatch(NamedTuple):
     win_rate: Float[Tensor, " responses"]  # P(response beats the round's policy)
     chosen: Int[Tensor, " pairs"]
     rejected: Int[Tensor, " pairs"]  # -1 where there is none
-    pair_win: Float[Tensor, " pairs"]  # P(chosen beats rejected)
     scale: Float[Tensor, ""]
 
 

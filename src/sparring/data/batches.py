@@ -200,6 +200,5 @@ def collate_pairs(rows: Sequence[dict[str, Any]], *, pad_id: int, scale: float) 
         win_rate=floats([response["win_rate"] for response in flat]),
         chosen=torch.tensor([where(row, "chosen") for row in rows]),
         rejected=torch.tensor([where(row, "rejected") for row in rows]),
-        pair_win=floats([row["win"] for row in rows]),
         scale=torch.tensor(scale, dtype=torch.float32),
     )

@@ -2,10 +2,11 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
@@ -17,8 +18,24 @@ from sparring.policy.policy import Policy
 OptimizerFactory = Callable[[Iterable[Parameter]], Optimizer]
 
 
+class PairLogps(NamedTuple):
+    """Sequence log-probabilities in nats, under the policy with gradients and under the reference."""
+
+    chosen: Float[Tensor, " pairs"]
+    rejected: Float[Tensor, " pairs"]
+    chosen_ref: Float[Tensor, " pairs"]
+    rejected_ref: Float[Tensor, " pairs"]
+
+
 class Objective(L.LightningModule):
-    """A loss on pairs under a policy. Subclasses write `loss`; nothing here samples, judges or reads files."""
+    """A loss on pairs under a policy. Subclasses write `loss`; nothing here samples, judges or reads files.
+
+    `needs_rejected`: pairs must have a second response. `needs_win_rates`: responses must have been judged against the
+    round's own policy, which replayed ones were not.
+    """
+
+    needs_rejected = True
+    needs_win_rates = False
 
     def __init__(self, policy: Policy, optimizer: OptimizerFactory) -> None:
         super().__init__()
@@ -29,6 +46,13 @@ class Objective(L.LightningModule):
     @abstractmethod
     def loss(self, batch: PairBatch) -> LossOutput:
         """Per-pair losses under the current policy, and what to log."""
+
+    def pair_logps(self, batch: PairBatch) -> PairLogps:
+        """Log-probabilities of each pair's two responses, in the order in which the losses take them."""
+        logp = self.policy.logp(batch.groups)
+        return PairLogps(
+            logp[batch.chosen], logp[batch.rejected], batch.ref_logp[batch.chosen], batch.ref_logp[batch.rejected]
+        )
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> dict[str, Any]:
         output = self.loss(batch)
@@ -53,21 +77,19 @@ class Objective(L.LightningModule):
         torch.save(batch._asdict() | {"groups": batch.groups._asdict()}, path)
         return TrainingError(
             f"the loss of batch {batch_idx} in epoch {self.current_epoch} is {loss.item()}; the batch was saved to "
-            f"{path} and the last checkpoint is intact; lower the learning rate or look at the batch."
+            f"{path} and what was stored before is intact; lower the learning rate or look at the batch."
         )
 
 
-def contrast_metrics(
-    chosen_logp: Tensor, rejected_logp: Tensor, chosen_ref_logp: Tensor, rejected_ref_logp: Tensor, *, beta: float
-) -> dict[str, Tensor]:
+def contrast_metrics(logps: PairLogps, *, beta: float) -> dict[str, Tensor]:
     """TRL's metrics of a pair loss: `rewards/*` are implicit, beta * (log pi - log ref); `logps/*` are in nats."""
-    chosen = beta * (chosen_logp - chosen_ref_logp).detach()
-    rejected = beta * (rejected_logp - rejected_ref_logp).detach()
+    chosen = beta * (logps.chosen - logps.chosen_ref).detach()
+    rejected = beta * (logps.rejected - logps.rejected_ref).detach()
     return {
         "rewards/chosen": chosen.mean(),
         "rewards/rejected": rejected.mean(),
         "rewards/margins": (chosen - rejected).mean(),
         "rewards/accuracies": (chosen > rejected).float().mean(),
-        "logps/chosen": chosen_logp.detach().mean(),
-        "logps/rejected": rejected_logp.detach().mean(),
+        "logps/chosen": logps.chosen.detach().mean(),
+        "logps/rejected": logps.rejected.detach().mean(),
     }

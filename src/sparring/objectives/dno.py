@@ -40,6 +40,5 @@ class DNO(Objective):
         self.dno_eta = dno_eta
 
     def loss(self, batch: PairBatch) -> LossOutput:
-        logp = self.policy.logp(batch.groups)
-        pairs = logp[batch.chosen], logp[batch.rejected], batch.ref_logp[batch.chosen], batch.ref_logp[batch.rejected]
-        return LossOutput(dno_loss(*pairs, dno_eta=self.dno_eta), contrast_metrics(*pairs, beta=self.dno_eta))
+        logps = self.pair_logps(batch)
+        return LossOutput(dno_loss(*logps, dno_eta=self.dno_eta), contrast_metrics(logps, beta=self.dno_eta))

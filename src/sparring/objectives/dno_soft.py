@@ -41,19 +41,20 @@ def dno_soft_loss(
 class SoftDNO(Objective):
     """DNO by regression on win rates. Its pairs are any two candidates: `pairing=all_pairs`."""
 
+    needs_win_rates = True
+
     def __init__(self, policy: Policy, optimizer: OptimizerFactory, *, dno_eta: float, reward_scale: float) -> None:
         super().__init__(policy, optimizer)
         self.dno_eta = dno_eta
         self.reward_scale = reward_scale
 
     def loss(self, batch: PairBatch) -> LossOutput:
-        logp = self.policy.logp(batch.groups)
-        pairs = logp[batch.chosen], logp[batch.rejected], batch.ref_logp[batch.chosen], batch.ref_logp[batch.rejected]
+        logps = self.pair_logps(batch)
         losses = dno_soft_loss(
-            *pairs,
+            *logps,
             batch.win_rate[batch.chosen],
             batch.win_rate[batch.rejected],
             dno_eta=self.dno_eta,
             reward_scale=self.reward_scale,
         )
-        return LossOutput(losses, contrast_metrics(*pairs, beta=self.dno_eta))
+        return LossOutput(losses, contrast_metrics(logps, beta=self.dno_eta))

@@ -15,6 +15,8 @@ def sft_loss(logp: Float[Tensor, " pairs"], tokens: Int[Tensor, " pairs"]) -> Fl
 class SFT(Objective):
     """Every response weighs the same, however long. Rejected responses, where there are any, are not looked at."""
 
+    needs_rejected = False
+
     def loss(self, batch: PairBatch) -> LossOutput:
         logp = self.policy.logp(batch.groups)[batch.chosen]
         tokens = batch.groups.response_mask.sum(-1)[batch.chosen]

@@ -35,4 +35,4 @@ class BestVsWorst:
             return []
         best = next(index for index in sound if rates[index] >= highest - TOLERANCE)
         worst = next(index for index in entrants if rates[index] <= lowest + TOLERANCE)
-        return [make_pair(candidates, judgement, best, worst, margin=rates[best] - rates[worst])]
+        return [make_pair(candidates, judgement, rates, best, worst)]

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from sparring.core.errors import RoundError
-from sparring.core.preference import check_win_matrix
 from sparring.core.protocols import PairFilter, PairingStrategy
 from sparring.core.types import Candidates, Judgement, Pair
 
@@ -81,14 +80,13 @@ class Funnel:
 
 
 class Pairing:
-    """A strategy and the filters behind it, in order. A filter set to null is skipped."""
+    """A strategy proposes, and the first rule that objects drops and is counted by its name. Null is no rule."""
 
     def __init__(self, strategy: PairingStrategy, filters: Mapping[str, PairFilter | None]) -> None:
         self.strategy = strategy
-        self.filters = [rule for rule in filters.values() if rule is not None]
+        self.filters = {name: rule for name, rule in filters.items() if rule is not None}
 
     def __call__(self, candidates: Candidates, judgement: Judgement) -> tuple[list[Pair], Funnel]:
-        _check(candidates, judgement)
         proposed = self.strategy(candidates, judgement)
         verdicts = [self._first_objection(pair, candidates, judgement) for pair in proposed]
         pairs = [pair for pair, objection in zip(proposed, verdicts, strict=True) if objection is None]
@@ -104,17 +102,7 @@ class Pairing:
         return pairs, funnel
 
     def _first_objection(self, pair: Pair, candidates: Candidates, judgement: Judgement) -> str | None:
-        return next((rule.name for rule in self.filters if not rule(pair, candidates, judgement)), None)
-
-
-def _check(candidates: Candidates, judgement: Judgement) -> None:
-    where = f"prompt {candidates.prompt.id}"
-    check_win_matrix(judgement.win, where)
-    if len(judgement.win) != len(candidates.responses):
-        raise RoundError(
-            f"The judgement of {where} is about {len(judgement.win)} candidates, but {len(candidates.responses)} were"
-            " sampled: annotate the round again."
-        )
+        return next((name for name, rule in self.filters.items() if not rule(pair, candidates, judgement)), None)
 
 
 def _counted(names: Iterable[str | None]) -> dict[str, int]:

@@ -5,7 +5,6 @@ and their pair; their reference log-probabilities are computed anew, because the
 """
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Int
@@ -21,16 +20,7 @@ def replay_shares(round_index: int, first: float = 0.30) -> dict[int, float]:
     return {earlier: first * 0.5 ** (round_index - 1 - earlier) for earlier in range(round_index)}
 
 
-def replay_counts(pairs_per_round: Sequence[int], round_index: int, share: float) -> dict[int, int]:
-    """Pairs that round `round_index` takes from each earlier one, given the new pairs of every round."""
-    shares = replay_shares(round_index, share)
-    return {earlier: _whole(part * pairs_per_round[earlier]) for earlier, part in shares.items()}
-
-
 def choose_replay(available: int, share: float, *seed_parts: int | str) -> Int[np.ndarray, " replayed"]:
     """Which of `available` pairs are replayed: floor(share * available) ascending indices, a function of the seed."""
-    return np.sort(numpy_rng(*seed_parts).choice(available, size=_whole(share * available), replace=False))
-
-
-def _whole(amount: float) -> int:
-    return math.floor(amount + 1e-9)  # 0.3 * 10 must be 3 however it is rounded
+    size = math.floor(share * available + 1e-9)  # 0.29 * 100 is a hair below 29
+    return np.sort(numpy_rng(*seed_parts).choice(available, size=size, replace=False))

@@ -121,6 +121,7 @@ class Policy(nn.Module):
             )
         for name, weight in own.items():
             weight.copy_(state[name])
+        torch.clear_autocast_cache()  # it may hold casts of what was overwritten
 
     def save_trainable_state(self, path: Path) -> None:
         save_file({name: weight.contiguous() for name, weight in self.trainable_state().items()}, path)

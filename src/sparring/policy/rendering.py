@@ -4,6 +4,7 @@ With a chat template a prompt is what the template says; without one it is plain
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -27,15 +28,13 @@ class Renderer:
         self.end_id = self._turn_end(eos_ids[0]) if self.chat else eos_ids[0]
 
     def render(self, prompt: Prompt) -> tuple[int, ...]:
-        ids = self._render_chat(prompt) if self.chat else self._plain(prompt.text)
-        if self.bos_id is not None and self.uses_bos and ids[:1] != [self.bos_id]:  # a template may hold its own
-            ids = [self.bos_id, *ids]
+        ids = self._with_bos(self._render_chat(prompt) if self.chat else self._plain(prompt.text))
         if not ids:
             raise DataError(f"prompt {prompt.id} is empty; drop it, for this model has no token that begins a text.")
-        if self.uses_bos and ids.count(ids[0]) != 1:
+        if self.uses_bos and (held := ids.count(ids[0])) > 1 and held > self._written_bos(prompt):
             raise DataError(
-                f"prompt {prompt.id} contains {self.tokenizer.bos_token!r}, which only the start of a prompt may hold; "
-                "remove it from the text."
+                f"prompt {prompt.id} contains {self.tokenizer.bos_token!r}, which begins a text for this model; "
+                "remove it from its words."
             )
         return tuple(ids)
 
@@ -59,6 +58,19 @@ class Renderer:
         """Whether the tokenizer puts a space before every text, as if it began a new word."""
         anchor, word = self._plain("a"), self._plain("a")
         return self._text([*anchor, *word]) != "aa"
+
+    def _with_bos(self, ids: list[int]) -> list[int]:
+        if self.bos_id is None or not self.uses_bos or ids[:1] == [self.bos_id]:  # a template may hold its own
+            return ids
+        return [self.bos_id, *ids]
+
+    def _written_bos(self, prompt: Prompt) -> int:
+        """How many BOS the prompt would have whatever its messages say: some templates begin every turn with one."""
+        if not self.chat:
+            return 1
+        neutral = replace(prompt, messages=tuple(replace(message, content="a") for message in prompt.messages))
+        ids = self._with_bos(self._render_chat(neutral))
+        return ids.count(ids[0])
 
     def _render_chat(self, prompt: Prompt) -> list[int]:
         messages = [{"role": message.role, "content": message.content} for message in prompt.messages]

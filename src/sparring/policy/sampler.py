@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from sparring.core.collate import cut_batches
-from sparring.core.errors import ConfigError, DataError
+from sparring.core.errors import ConfigError
 from sparring.core.seeding import derive_seed, torch_seed
 from sparring.core.types import Candidates, Prompt, Response
 from sparring.policy.decoding import decode
 from sparring.policy.defects import find_defect
 from sparring.policy.policy import Policy
+from sparring.policy.room import check_prompts
 
 
 def ignore(tokens: int) -> None:
@@ -25,7 +26,8 @@ def ignore(tokens: int) -> None:
 class Sampler:
     """Draws `num_generations` responses per prompt; `top_k` 0 and `top_p` 1 are off, and `top_k` 1 is greedy.
 
-    A batch holds at most `token_budget` tokens: its rows times the longest prompt and `max_new_tokens`. A sample is
+    A batch holds at most `token_budget` tokens: its rows times the longest prompt and `max_new_tokens`. Log-probabilities
+    of samples are computed in batches of at most `scoring_budget` tokens. A sample is
     marked defective when it does not end, or when more than `max_repeat_share` of its `repeat_ngram`-grams repeat.
     """
 
@@ -35,11 +37,12 @@ class Sampler:
     top_k: int
     max_new_tokens: int
     token_budget: int
+    scoring_budget: int = 16384
     repeat_ngram: int = 8
     max_repeat_share: float = 0.2
 
     def __post_init__(self) -> None:
-        for name in ("num_generations", "max_new_tokens", "token_budget", "repeat_ngram"):
+        for name in ("num_generations", "max_new_tokens", "token_budget", "scoring_budget", "repeat_ngram"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"sampler.{name} is {getattr(self, name)}; it must be 1 or more.")
         if self.temperature <= 0:
@@ -55,7 +58,7 @@ class Sampler:
         self, policy: Policy, prompts: Sequence[Prompt], *, seed: int, on_tokens: Callable[[int], object] = ignore
     ) -> list[Candidates]:
         """Candidates in the order of `prompts`, `logp` not yet known. `on_tokens` hears of each batch's new tokens."""
-        rendered = check_prompts(policy, prompts, self.max_new_tokens)
+        rendered = check_prompts(policy, prompts, max_new_tokens=self.max_new_tokens, teacher=False)
         lengths = [len(ids) + self.max_new_tokens for ids in rendered]
         batches = cut_batches(lengths, [self.num_generations] * len(prompts), self.token_budget)
         candidates: dict[int, Candidates] = {}
@@ -90,16 +93,3 @@ class Sampler:
         if self.top_p < 1:
             warpers.append(TopPLogitsWarper(self.top_p))
         return warpers
-
-
-def check_prompts(policy: Policy, prompts: Sequence[Prompt], max_new_tokens: int) -> list[tuple[int, ...]]:
-    """The rendered prompts; an error if one leaves no room for a response of `max_new_tokens`."""
-    rendered = [policy.render(prompt) for prompt in prompts]
-    for prompt, ids in zip(prompts, rendered, strict=True):
-        if len(ids) + max_new_tokens > policy.context:
-            words = " ".join(prompt.text.split()[:8])
-            raise DataError(
-                f"prompt {prompt.id} ({words!r} ...) has {len(ids)} tokens, and with max_new_tokens={max_new_tokens} "
-                f"exceeds the model's context of {policy.context}; drop it or lower max_new_tokens."
-            )
-    return rendered

@@ -6,6 +6,7 @@ from dataclasses import replace
 from sparring.core.collate import cut_batches, make_groups
 from sparring.core.types import Candidates, Response
 from sparring.policy.policy import Policy
+from sparring.policy.room import check_teacher
 
 
 def score(policy: Policy, candidates: Sequence[Candidates], *, token_budget: int) -> list[Candidates]:
@@ -53,5 +54,7 @@ def with_teacher(policy: Policy, candidates: Candidates) -> Candidates:
     text = candidates.prompt.teacher
     if text is None:
         return candidates
-    teacher = Response(text, policy.encode_response(text), origin="teacher", finish="stop", logp=float("nan"))
+    ids = policy.encode_response(text)
+    check_teacher(policy, candidates.prompt, candidates.prompt_ids, ids)
+    teacher = Response(text, ids, origin="teacher", finish="stop", logp=float("nan"))
     return replace(candidates, responses=(*candidates.responses, teacher))

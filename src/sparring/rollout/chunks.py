@@ -4,6 +4,7 @@ A chunk is a fixed set of prompts with a seed of its own, sampled by one rank; s
 ranks made it, and a killed run loses one chunk at most.
 """
 
+import hashlib
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -39,28 +40,42 @@ def sample_chunk(
 ) -> list[Candidates]:
     """The candidates of chunk `number`, read back if an earlier process has sampled it with the same policy."""
     if chunks.has("candidates", number):
-        sampled_by = chunks.facts("candidates", number)["policy"]
-        if sampled_by != fingerprint:
-            raise RoundError(
-                f"{chunks.path('candidates', number)} was sampled by policy {sampled_by}, but the policy is now "
-                f"{fingerprint}; start over with resume=never overwrite=true."
-            )
+        check_sampled(chunks, number, fingerprint, prompts)
         return list(to_candidates(chunks.rows("candidates", number)))
     started = time.perf_counter()
     sampled = sampler(policy, prompts, seed=derive_seed(seed, number), on_tokens=bar.update)
     if teacher:
         sampled = [with_teacher(policy, candidates) for candidates in sampled]
     between = time.perf_counter()
-    scored = score(policy, sampled, token_budget=sampler.token_budget)
+    scored = score(policy, sampled, token_budget=sampler.scoring_budget)
     _require_finite(scored)
     facts = {
         "policy": fingerprint,
+        "prompts": _prompts_hash(prompts),
         "seed": derive_seed(seed, number),
         "seconds": {"sample": between - started, "reference": time.perf_counter() - between},
     }
     rows = [row for candidates in scored for row in candidate_rows(candidates)]
     chunks.write("candidates", number, CANDIDATES, rows, facts)
     return list(to_candidates(chunks.rows("candidates", number)))
+
+
+def check_sampled(chunks: Chunks, number: int, fingerprint: str, prompts: Sequence[Prompt]) -> None:
+    """Refuse a chunk that an earlier process sampled with another policy or for other prompts."""
+    facts = chunks.facts("candidates", number)
+    for what, stored, now in (
+        ("policy", facts["policy"], fingerprint),
+        ("prompts", facts["prompts"], _prompts_hash(prompts)),
+    ):
+        if stored != now:
+            raise RoundError(
+                f"{chunks.path('candidates', number)} was sampled with {what} {stored}, but now they are {now}; "
+                "bring back what it was sampled with, or start over with resume=never overwrite=true."
+            )
+
+
+def _prompts_hash(prompts: Sequence[Prompt]) -> str:
+    return hashlib.sha256("".join(prompt.id for prompt in prompts).encode()).hexdigest()[:16]
 
 
 def _require_finite(scored: Sequence[Candidates]) -> None:

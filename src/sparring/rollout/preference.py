@@ -33,7 +33,7 @@ from sparring.pairing.replay import choose_replay, replay_shares
 from sparring.policy.policy import Policy
 from sparring.policy.sampler import Sampler
 from sparring.policy.scoring import score_groups
-from sparring.rollout.chunks import chunk_ranges, merged, progress, sample_chunk, total_seconds
+from sparring.rollout.chunks import check_sampled, chunk_ranges, merged, progress, sample_chunk, total_seconds
 from sparring.rollout.context import RoundContext
 from sparring.rollout.statistics import SampleStatistics
 
@@ -78,12 +78,15 @@ class PreferenceRollout:
         prompts = self.prompts.for_round(context.index)
         with progress(f"round {context.index}: sample and annotate", "tok", context.rank) as bar:
             for number, positions in enumerate(chunk_ranges(len(prompts), self.chunk_size)):
+                asked = [prompts[i] for i in positions]
+                if chunks.has("candidates", number):
+                    check_sampled(chunks, number, fingerprint, asked)
                 if not context.owns(number) or chunks.has("judgements", number):
                     continue
                 candidates = sample_chunk(
                     policy,
                     self.sampler,
-                    [prompts[i] for i in positions],
+                    asked,
                     chunks,
                     number,
                     seed=derive_seed(context.seed, "sample", context.index),
@@ -97,11 +100,11 @@ class PreferenceRollout:
                 self._rescore_replay(policy, context, bar)
             elif context.initial_policy is not None:
                 with policy.using_state(context.initial_policy):
-                    self._score_reference(policy, context, bar)
+                    self._score_reference(policy, context, len(chunk_ranges(len(prompts), self.chunk_size)), bar)
 
-    def _score_reference(self, policy: Policy, context: RoundContext, bar: "tqdm[Any]") -> None:
+    def _score_reference(self, policy: Policy, context: RoundContext, count: int, bar: "tqdm[Any]") -> None:
         """Log-probabilities of this round's candidates under a reference that did not sample them."""
-        for number in range(context.chunks.count("candidates")):
+        for number in range(count):
             if not context.owns(number) or context.chunks.has("reference", number):
                 continue
             started = time.perf_counter()
@@ -110,7 +113,7 @@ class PreferenceRollout:
                 policy,
                 [c.prompt_ids for c in candidates],
                 [[r.ids for r in c.responses] for c in candidates],
-                token_budget=self.sampler.token_budget,
+                token_budget=self.sampler.scoring_budget,
             )
             rows = [{"prompt_id": c.prompt.id, "ref_logp": row} for c, row in zip(candidates, logps, strict=True)]
             facts = {"seconds": {"reference": time.perf_counter() - started}}
@@ -123,7 +126,7 @@ class PreferenceRollout:
             if not context.owns(number) or context.chunks.has("replay", number):
                 continue
             started = time.perf_counter()
-            rescored = rescore_pairs(policy, rows, token_budget=self.sampler.token_budget)
+            rescored = rescore_pairs(policy, rows, token_budget=self.sampler.scoring_budget)
             facts = {"seconds": {"reference": time.perf_counter() - started}}
             context.chunks.write("replay", number, PAIRS, rescored, facts)
             bar.update(2 * len(rows))
@@ -132,6 +135,7 @@ class PreferenceRollout:
         """Pairs chosen from earlier rounds' own pairs, in pieces of `ROW_GROUP`."""
         shares = replay_shares(context.index, self.replay) if self.replay else {}
         for source, share in shares.items():
+            context.store.verify(source)
             available = sum(context.store.manifest(source)["funnel"]["kept"].values())
             chosen = set(
                 choose_replay(available, share, derive_seed(context.seed, "replay", context.index, source)).tolist()
@@ -164,7 +168,7 @@ class PreferenceRollout:
                 f"no pair of round {index} passed the filters; lower the thresholds of pairing. The funnel was:\n"
                 + funnel.describe()
             )
-        write_parquet(store.table(index, "candidates"), CANDIDATES, self._candidate_rows(chunks))
+        write_parquet(store.table(index, "candidates"), CANDIDATES, self._candidate_rows(context))
         write_parquet(store.table(index, "judgements"), JUDGEMENTS, merged(chunks, "judgements"))
         seconds = {"sample": 0.0, "annotate": 0.0, "reference": 0.0}
         for table in ("candidates", "judgements", "reference", "replay"):
@@ -196,26 +200,32 @@ class PreferenceRollout:
                 statistics.funnel += Funnel(replayed=chunks.length("replay", number))
                 yield from chunks.rows("replay", number)
                 continue
-            for candidates, judgement, ref_logps in self._judged(chunks, number):
+            for candidates, judgement, ref_logps in self._judged(context, number):
                 pairs, funnel = self.pairing(candidates, judgement)
                 statistics.add(candidates, judgement, pairs, funnel)
                 rates = self_win_rates(candidates, judgement)
                 for pair in pairs:
                     yield pair_row(pair, candidates, ref_logps, rates, judgement.scores, context.index)
 
-    def _judged(self, chunks: Chunks, number: int) -> Iterator[tuple[Candidates, Judgement, list[float]]]:
+    def _judged(self, context: RoundContext, number: int) -> Iterator[tuple[Candidates, Judgement, list[float]]]:
+        chunks = context.chunks
         candidates = list(to_candidates(chunks.rows("candidates", number)))
         judgements = [to_judgement(row) for row in chunks.rows("judgements", number)]
-        if chunks.has("reference", number):
+        if self._has_own_reference(context):
             references = [row["ref_logp"] for row in chunks.rows("reference", number)]
         else:
             references = [[response.logp for response in c.responses] for c in candidates]
         return zip(candidates, judgements, references, strict=True)
 
-    def _candidate_rows(self, chunks: Chunks) -> Iterator[dict[str, Any]]:
+    def _has_own_reference(self, context: RoundContext) -> bool:
+        """Whether the reference is another policy than the one that sampled the round."""
+        return self.reference == "initial" and context.initial_policy is not None
+
+    def _candidate_rows(self, context: RoundContext) -> Iterator[dict[str, Any]]:
+        chunks = context.chunks
         for number in range(chunks.count("candidates")):
             rows = chunks.rows("candidates", number)
-            if chunks.has("reference", number):
+            if self._has_own_reference(context):
                 references = [value for row in chunks.rows("reference", number) for value in row["ref_logp"]]
                 for row, reference in zip(rows, references, strict=True):
                     row["ref_logp"] = reference

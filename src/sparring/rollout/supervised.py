@@ -24,10 +24,11 @@ class SupervisedRollout:
 
     def collect(self, policy: Policy, context: RoundContext) -> None:
         prompts = self.prompts.for_round(context.index)
+        fingerprint = policy.fingerprint()
         for number, positions in enumerate(chunk_ranges(len(prompts), self.chunk_size)):
             if context.owns(number) and not context.chunks.has("pairs", number):
                 rows = list(self._rows(policy, context.index, [prompts[i] for i in positions]))
-                context.chunks.write("pairs", number, PAIRS, rows, {"policy": policy.fingerprint()})
+                context.chunks.write("pairs", number, PAIRS, rows, {"policy": fingerprint})
 
     def _rows(self, policy: Policy, index: int, prompts: Sequence[Prompt]) -> Iterator[dict[str, Any]]:
         for prompt in prompts:

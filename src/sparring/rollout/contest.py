@@ -1,0 +1,68 @@
+"""Two policies' stored answers to the same prompts, judged against each other, one chunk in memory at a time."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float
+
+from sparring.analysis.win_rate import cross_win_rate
+from sparring.core.errors import RoundError
+from sparring.core.protocols import Annotator
+from sparring.core.types import Candidates, Judgement
+from sparring.data.rounds import Chunks
+from sparring.data.schema import to_judgement
+from sparring.rollout.preference import annotate_chunk
+
+
+@dataclass
+class Contest:
+    """`wins` holds P(current beats opponent) of every comparison, a block per prompt that has a verdict.
+
+    `aspects` is how often the current policy scores above its opponent on each aspect that the annotator reports, a tie
+    counting half, one figure per prompt.
+    """
+
+    wins: list[Float[np.ndarray, "current opponent"]] = field(default_factory=list)
+    aspects: dict[str, list[float]] = field(default_factory=dict)
+    judge_calls: int = 0
+
+    def add(self, current: int, judgement: Judgement) -> None:
+        """One prompt's judgement, of which the first `current` candidates are the current policy's."""
+        self.judge_calls += judgement.calls
+        if judgement.status != "ok":
+            return
+        self.wins.append(cross_win_rate(judgement.win, current))
+        for name, values in judgement.aspects.items():
+            scores = np.array(values)
+            ahead = (np.sign(scores[:current, None] - scores[None, current:]) + 1) / 2
+            self.aspects.setdefault(name, []).append(float(ahead.mean()))
+
+
+def hold_contest(
+    annotator: Annotator,
+    current: Iterator[Candidates],
+    opponent: Iterator[Candidates],
+    chunks: Chunks,
+    *,
+    chunk_size: int,
+) -> Contest:
+    """Judge prompt by prompt what both sides answered; chunks that were judged before are read back."""
+    contest = Contest()
+    pairs = zip(current, opponent, strict=True)
+    for number in itertools.count():
+        part = list(itertools.islice(pairs, chunk_size))
+        if not part:
+            break
+        if not chunks.has("judgements", number):
+            annotate_chunk(annotator, [_joined(*pair) for pair in part], chunks, number)
+        for (mine, _), row in zip(part, chunks.rows("judgements", number), strict=True):
+            contest.add(len(mine.responses), to_judgement(row))
+    if not contest.wins:
+        raise RoundError("the annotator gave no verdict on any held-out prompt; see the judgements' status column.")
+    return contest
+
+
+def _joined(current: Candidates, opponent: Candidates) -> Candidates:
+    return Candidates(current.prompt, current.prompt_ids, (*current.responses, *opponent.responses))
