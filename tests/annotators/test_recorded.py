@@ -130,14 +130,12 @@ def write_round(directory: Path, texts: Sequence[str]) -> None:
 @pytest.mark.parametrize(
     ("name", "make"), [("a.jsonl", write_file), ("a.parquet", write_file), ("a-round", write_round)]
 )
-def test_texts_do_not_stay_in_memory_however_long(
-    tmp_path: Path, name: str, make: Callable[[Path, Sequence[str]], None]
-) -> None:
-    for length in (10, 2000):
-        make(tmp_path / f"{length}-{name}", [f"{number:0{length}}" for number in range(2000)])
-    kept, peak = memory(tmp_path / f"2000-{name}")
-    assert kept < 1.1 * memory(tmp_path / f"10-{name}")[0]
-    assert peak < 2000 * 2000
+def test_texts_do_not_stay_in_memory(tmp_path: Path, name: str, make: Callable[[Path, Sequence[str]], None]) -> None:
+    length, count = 2000, 2000
+    make(tmp_path / name, [f"{number:0{length}}" for number in range(count)])
+    kept, peak = memory(tmp_path / name)
+    assert kept < length * count / 5
+    assert peak < length * count
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ class PairLoader:
 
 def _read_rows(path: Path, start: int, count: int) -> pa.Table:
     """Rows `start` to `start + count`, reading only the row groups that hold them."""
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, pre_buffer=False) as file:
         first_rows = np.cumsum([0] + [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)])
         needed = [i for i in range(file.num_row_groups) if first_rows[i] < start + count and first_rows[i + 1] > start]
         return file.read_row_groups(needed).slice(start - int(first_rows[needed[0]]), count).combine_chunks()

@@ -69,7 +69,7 @@ def write_parquet(path: Path, schema: pa.Schema, rows: Rows) -> int:
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     """Rows of a Parquet file, one row group in memory at a time."""
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:  # by default the whole file is buffered
         for batch in file.iter_batches(ROW_GROUP):
             yield from batch.to_pylist()
 

@@ -26,9 +26,9 @@ def ignore(tokens: int) -> None:
 class Sampler:
     """Draws `num_generations` responses per prompt; `top_k` 0 and `top_p` 1 are off, and `top_k` 1 is greedy.
 
-    A batch holds at most `token_budget` tokens: its rows times the longest prompt and `max_new_tokens`. Log-probabilities
-    of samples are computed in batches of at most `scoring_budget` tokens. A sample is
-    marked defective when it does not end, or when more than `max_repeat_share` of its `repeat_ngram`-grams repeat.
+    A batch holds at most `token_budget` tokens: its rows times the longest prompt and `max_new_tokens`. Samples are
+    scored in batches of at most `scoring_budget` tokens. A sample is marked defective when it does not end, or when
+    more than `max_repeat_share` of its `repeat_ngram`-grams repeat.
     """
 
     num_generations: int
