@@ -3,7 +3,7 @@
     uv run python tests/benchmarks/memory.py --prompts 2000 20000
 
 Each size runs in a fresh process: the quickstart's rollout with K=5 and a few new tokens per response (a round's tables
-then have as many rows as with long ones), one epoch of training on its pairs, no evaluation.
+then have as many rows as with long ones), one epoch of training on its pairs, the usual 200 held-out prompts.
 """
 
 import argparse
@@ -18,10 +18,6 @@ OVERRIDES = [
     "experiment=quickstart",
     "rounds=1",
     "sampler.max_new_tokens=12",
-    "callbacks.win_rate=null",
-    "callbacks.export=null",
-    "prompts.validation=0",
-    "prompts.split=disjoint",
 ]
 
 
