@@ -20,7 +20,8 @@ from sparring.pairing.funnel import Pairing
 from sparring.policy.sampler import Sampler
 from sparring.policy.scoring import score_groups
 from sparring.rollout.context import RoundContext
-from sparring.rollout.preference import PreferenceRollout, rescore_pairs
+from sparring.rollout.preference import PreferenceRollout
+from sparring.rollout.reference import rescore_pairs
 
 torch.set_num_threads(1)
 
@@ -255,7 +256,7 @@ def test_pairs_of_one_prompt_are_rescored_as_one_group(rollout, chat_policy, sto
         calls.append(responses)
         return score_groups(policy, prompts, responses, token_budget=token_budget)
 
-    monkeypatch.setattr("sparring.rollout.preference.score_groups", noted)
+    monkeypatch.setattr("sparring.rollout.reference.score_groups", noted)
     again = rescore_pairs(chat_policy, pairs, token_budget=1000)
     [groups] = calls
     assert len(groups) == len({row["prompt_id"] for row in pairs})

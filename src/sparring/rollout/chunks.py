@@ -1,4 +1,4 @@
-"""Sampling in chunks: what a rollout does for training rounds, and the win-rate callback for held-out prompts.
+"""Sampling and judging in chunks: what a rollout does for training rounds, and a callback for held-out prompts.
 
 A chunk is a fixed set of prompts with a seed of its own, sampled by one rank; so a round does not depend on how many
 ranks made it, and a killed run loses one chunk at most.
@@ -13,10 +13,12 @@ from typing import Any
 from tqdm import tqdm
 
 from sparring.core.errors import RoundError
+from sparring.core.preference import check_win_matrix
+from sparring.core.protocols import Annotator
 from sparring.core.seeding import derive_seed
 from sparring.core.types import Candidates, Prompt
 from sparring.data.rounds import Chunks
-from sparring.data.schema import CANDIDATES, candidate_rows, to_candidates
+from sparring.data.schema import CANDIDATES, JUDGEMENTS, candidate_rows, judgement_row, to_candidates
 from sparring.policy.policy import Policy
 from sparring.policy.sampler import Sampler
 from sparring.policy.scoring import score, with_teacher
@@ -86,6 +88,26 @@ def _require_finite(scored: Sequence[Candidates]) -> None:
                     f"the policy gives a response to prompt {candidates.prompt.id} log-probability {response.logp}: "
                     "its weights have diverged; lower the learning rate, then resume=never overwrite=true."
                 )
+
+
+def annotate_chunk(annotator: Annotator, candidates: list[Candidates], chunks: Chunks, number: int) -> None:
+    """Judge the candidates of a chunk and write the judgements; an annotator that breaks its contract stops the run."""
+    started = time.perf_counter()
+    judgements = annotator(candidates)
+    if len(judgements) != len(candidates):
+        raise RoundError(
+            f"{type(annotator).__name__} returned {len(judgements)} judgements for {len(candidates)} prompts; "
+            "an annotator must answer every prompt, with a status where it has no verdict."
+        )
+    for one, judgement in zip(candidates, judgements, strict=True):
+        check_win_matrix(judgement.win, f"prompt {one.prompt.id}")
+        if len(judgement.win) != len(one.responses):
+            raise RoundError(
+                f"{type(annotator).__name__} judged {len(judgement.win)} candidates of prompt {one.prompt.id}, "
+                f"which has {len(one.responses)}; an annotator must judge every candidate."
+            )
+    rows = [judgement_row(c, j) for c, j in zip(candidates, judgements, strict=True)]
+    chunks.write("judgements", number, JUDGEMENTS, rows, {"seconds": {"annotate": time.perf_counter() - started}})
 
 
 def progress(description: str, unit: str, rank: int) -> "tqdm[Any]":

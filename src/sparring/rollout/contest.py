@@ -13,7 +13,7 @@ from sparring.core.protocols import Annotator
 from sparring.core.types import Candidates, Judgement
 from sparring.data.rounds import Chunks
 from sparring.data.schema import to_judgement
-from sparring.rollout.preference import annotate_chunk
+from sparring.rollout.chunks import annotate_chunk
 
 
 @dataclass

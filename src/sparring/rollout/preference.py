@@ -10,20 +10,18 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
 from tqdm import tqdm
 
 from sparring.core.errors import ConfigError, RoundError
-from sparring.core.preference import check_win_matrix, win_rates
+from sparring.core.preference import win_rates
 from sparring.core.protocols import Annotator, PromptSource
 from sparring.core.seeding import derive_seed, numpy_rng
 from sparring.core.types import Candidates, Judgement
-from sparring.data.rounds import ROW_GROUP, Chunks, read_rows, write_parquet
+from sparring.data.rounds import ROW_GROUP, read_rows, write_parquet
 from sparring.data.schema import (
     CANDIDATES,
     JUDGEMENTS,
     PAIRS,
-    judgement_row,
     pair_row,
     to_candidates,
     to_judgement,
@@ -32,12 +30,18 @@ from sparring.pairing.funnel import Funnel, Pairing
 from sparring.pairing.replay import choose_replay, replay_shares
 from sparring.policy.policy import Policy
 from sparring.policy.sampler import Sampler
-from sparring.policy.scoring import score_groups
-from sparring.rollout.chunks import check_sampled, chunk_ranges, merged, progress, sample_chunk, total_seconds
+from sparring.rollout.chunks import (
+    annotate_chunk,
+    check_sampled,
+    chunk_ranges,
+    merged,
+    progress,
+    sample_chunk,
+    total_seconds,
+)
 from sparring.rollout.context import RoundContext
+from sparring.rollout.reference import rescore_pairs, score_reference
 from sparring.rollout.statistics import SampleStatistics
-
-REFERENCE = pa.schema({"prompt_id": pa.string(), "ref_logp": pa.list_(pa.float64())})
 
 Reference = Literal["previous", "initial"]
 
@@ -105,20 +109,9 @@ class PreferenceRollout:
     def _score_reference(self, policy: Policy, context: RoundContext, count: int, bar: "tqdm[Any]") -> None:
         """Log-probabilities of this round's candidates under a reference that did not sample them."""
         for number in range(count):
-            if not context.owns(number) or context.chunks.has("reference", number):
-                continue
-            started = time.perf_counter()
-            candidates = list(to_candidates(context.chunks.rows("candidates", number)))
-            logps = score_groups(
-                policy,
-                [c.prompt_ids for c in candidates],
-                [[r.ids for r in c.responses] for c in candidates],
-                token_budget=self.sampler.scoring_budget,
-            )
-            rows = [{"prompt_id": c.prompt.id, "ref_logp": row} for c, row in zip(candidates, logps, strict=True)]
-            facts = {"seconds": {"reference": time.perf_counter() - started}}
-            context.chunks.write("reference", number, REFERENCE, rows, facts)
-            bar.update(sum(len(row) for row in logps))
+            if context.owns(number) and not context.chunks.has("reference", number):
+                score_reference(policy, context.chunks, number, token_budget=self.sampler.scoring_budget)
+                bar.update(context.chunks.length("candidates", number))
 
     def _rescore_replay(self, policy: Policy, context: RoundContext, bar: "tqdm[Any]") -> None:
         """Replayed pairs, their responses scored by the new round's policy, which is now their reference."""
@@ -236,50 +229,3 @@ def self_win_rates(candidates: Candidates, judgement: Judgement) -> list[float]:
     """P(response beats the round's policy) of each candidate: opponents are the policy's own samples."""
     is_policy = np.array([response.origin == "policy" for response in candidates.responses])
     return win_rates(judgement.win, is_policy, opponents="policy").tolist()
-
-
-def annotate_chunk(annotator: Annotator, candidates: list[Candidates], chunks: Chunks, number: int) -> None:
-    """Judge the candidates of a chunk and write the judgements; an annotator that breaks its contract stops the run."""
-    started = time.perf_counter()
-    judgements = annotator(candidates)
-    if len(judgements) != len(candidates):
-        raise RoundError(
-            f"{type(annotator).__name__} returned {len(judgements)} judgements for {len(candidates)} prompts; "
-            "an annotator must answer every prompt, with a status where it has no verdict."
-        )
-    for one, judgement in zip(candidates, judgements, strict=True):
-        check_win_matrix(judgement.win, f"prompt {one.prompt.id}")
-        if len(judgement.win) != len(one.responses):
-            raise RoundError(
-                f"{type(annotator).__name__} judged {len(judgement.win)} candidates of prompt {one.prompt.id}, "
-                f"which has {len(one.responses)}; an annotator must judge every candidate."
-            )
-    rows = [judgement_row(c, j) for c, j in zip(candidates, judgements, strict=True)]
-    chunks.write("judgements", number, JUDGEMENTS, rows, {"seconds": {"annotate": time.perf_counter() - started}})
-
-
-def rescore_pairs(policy: Policy, rows: list[dict[str, Any]], *, token_budget: int) -> list[dict[str, Any]]:
-    """Pair rows with `*_ref_logp` computed anew; a response that stands in several pairs is scored once."""
-    groups: dict[tuple[int, str], tuple[list[int], dict[int, list[int]]]] = {}
-    for row in rows:
-        _, members = groups.setdefault((row["source_round"], row["prompt_id"]), (row["prompt_ids"], {}))
-        members[row["chosen_index"]] = row["chosen_ids"]
-        members[row["rejected_index"]] = row["rejected_ids"]
-    scores = score_groups(
-        policy,
-        [prompt for prompt, _ in groups.values()],
-        [list(members.values()) for _, members in groups.values()],
-        token_budget=token_budget,
-    )
-    logps = {
-        key: dict(zip(members, row, strict=True))
-        for (key, (_, members)), row in zip(groups.items(), scores, strict=True)
-    }
-    return [
-        row
-        | {
-            f"{side}_ref_logp": logps[row["source_round"], row["prompt_id"]][row[f"{side}_index"]]
-            for side in ("chosen", "rejected")
-        }
-        for row in rows
-    ]
