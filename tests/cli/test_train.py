@@ -244,3 +244,14 @@ def test_a_run_that_fails_finishes_its_wandb_run_and_goes_on_in_another(small):
     assert resumed.status == 0, resumed.errors
     assert complete(resumed.run)
     assert wandb.run is None
+
+
+@pytest.mark.parametrize(("clip", "moves"), [(1.0, True), (1e-12, False)])
+def test_mixed_precision_clips_gradients_of_the_fused_optimiser_and_keeps_float32_weights(small, clip, moves):
+    precise = ("trainer.precision=bf16-mixed", f"trainer.gradient_clip_val={clip}")
+    outcome = small("rounds=1", "objective.optimizer.lr=1e-3", *precise)
+    assert outcome.status == 0, outcome.errors
+    before, after = (load_file(outcome.run / f"checkpoints/policy-00{rounds}.safetensors") for rounds in (0, 1))
+    assert {weight.dtype for weight in after.values()} == {torch.float32}
+    # A gradient far below Adam's epsilon moves a weight by a ten-thousandth of the learning rate at most.
+    assert (max(float((after[name] - before[name]).abs().max()) for name in after) > 1e-6) is moves

@@ -67,6 +67,19 @@ class Objective(L.LightningModule):
             group["initial_lr"] = group["lr"]  # the peak, which the schedule scales
         return optimizer
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Lightning refuses to clip for a fused optimiser in mixed precision; in bf16 no scaler stands in the way."""
+        if self.trainer.precision == "bf16-mixed" and gradient_clip_val and gradient_clip_algorithm in (None, "norm"):
+            trained = (weight for group in optimizer.param_groups for weight in group["params"])
+            torch.nn.utils.clip_grad_norm_(trained, gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         named = self.named_parameters(remove_duplicate=False)  # tied weights under each of their names
         trainable = {name for name, parameter in named if parameter.requires_grad}
