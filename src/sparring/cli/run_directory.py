@@ -86,11 +86,18 @@ def environment(cfg: DictConfig) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "git_commit": _git_commit(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu",
+        "device": _device(cfg.trainer.accelerator),
         "seed": cfg.seed,
         "threads": torch.get_num_threads(),
         "command": sys.argv,
     }
+
+
+def _device(accelerator: str) -> str:
+    """The name of the GPU that the trainer will take, or of the processor."""
+    if accelerator != "cpu" and torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return platform.processor() or platform.machine()
 
 
 def _git_commit() -> str | None:
