@@ -43,6 +43,8 @@ def lines_of(language: str) -> Iterator[list[str]]:
 
 COMMANDS = [words[2:] for words in lines_of("bash") if words[:2] == ["uv", "run"]]
 OURS = [words[1:] for words in COMMANDS if words[0] == "sparring"]
+# torchrun starts the module behind `sparring train` itself
+OURS += [["train", *words[words.index("sparring.cli.train") + 1 :]] for words in COMMANDS if words[0] == "torchrun"]
 
 
 def table(header: str) -> list[list[str]]:
@@ -152,7 +154,7 @@ def test_every_command_to_train_composes(words):
 
 def test_every_command_exists():
     assert OURS
-    assert {words[0] for words in COMMANDS} <= {"sparring", "pytest", "python"}
+    assert {words[0] for words in COMMANDS} <= {"sparring", "pytest", "python", "torchrun"}
     inline = [code.split() for code in INLINE if code.startswith("sparring ")]
     assert {words[0] for words in OURS} | {words[1] for words in inline} <= set(re.findall(r"sparring (\w+)", USAGE))
 
