@@ -13,6 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from sparring.cli.run_directory import claimed
+from sparring.cli.show import show
+from sparring.core.errors import DataError
 from sparring.pairing.funnel import Funnel
 
 # What is typed, and what the sentence must name.
@@ -29,6 +32,8 @@ REFUSED = {
     "+sweeps=foo": ["sweeps=foo", "quickstart_seeds"],
     "objective._target_=sparring.objectives.Foo": ["objective._target_", "cannot be imported"],
     "+trainer.max_epochs=7": ["trainer.max_epochs"],
+    "+trainer.max_steps=7": ["trainer.max_steps"],
+    "callbacks.checkpoint=null": ["callbacks.checkpoint is null"],
     # arguments that cannot be read
     "objective.optimizer.lr=[1": ["'objective.optimizer.lr=[1'", "KEY=VALUE"],
     "overwrite": ["'overwrite'", "KEY=VALUE"],
@@ -54,6 +59,11 @@ REFUSED = {
     "trainer.precision=17": ["trainer.precision is 17", "'bf16-mixed'"],
     "trainer.accelerator=foo": ["trainer", "accelerator='foo'"],
     # settings that do not go together
+    "rollout.replay=3.0": ["rollout.replay is 3"],
+    "schedule_total_epochs=1 stop_after_epochs=2": ["schedule_total_epochs is 1", "stop_after_epochs=2"],
+    "prompts.validation=0": ["no held-out prompts", "callbacks.win_rate=null"],
+    "rollout=supervised callbacks.win_rate=null": ["DNO compares two responses", "objective=sft"],
+    "objective=dno_soft pairing=all_pairs": ["SoftDNO", "rollout.replay=0"],
     "sampler.num_generations=1": ["sampler.num_generations is 1", "num_generations=2"],
     "sampler.max_new_tokens=250": ["prompt ", "max_new_tokens=250", "context of 256"],
     "prompts.split=disjoint prompts.train=1": ["1 prompts", "prompts.split=same"],
@@ -172,7 +182,8 @@ def test_thresholds_that_keep_no_pair_end_with_the_funnel_and_the_samples_stay(s
     outcome = small("pairing.filters.min_positive.threshold=2.0")
     assert outcome.status == 2
     sentence, *funnel = outcome.errors.splitlines()
-    assert sentence.startswith("sparring: no pair of round 0 passed the filters; lower the thresholds of pairing.")
+    assert sentence.startswith("sparring: no pair of round 0 passed the filters; ")
+    assert "most fell to pairing.filters.min_positive, so lower its threshold" in sentence
     assert [line.split()[0] for line in funnel] == [line.split()[0] for line in Funnel().describe().splitlines()]
     assert re.search(r"dropped +\d+ +(\w+ \d+, )*min_positive \d+", outcome.errors)
     assert re.search(r"kept +0$", outcome.errors, re.MULTILINE)
@@ -236,7 +247,8 @@ def test_an_unknown_command_is_refused(tmp_path):
     assert result.stderr == "sparring: there is no command 'tarin'; see sparring --help.\n"
 
 
-def test_ctrl_c_stops_with_a_word_on_how_to_go_on(tmp_path, model):
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_stops_with_a_word_on_how_to_go_on(tmp_path, model, sent, status):
     arguments = ["train", "experiment=quickstart", "run_name=stopped", "model=hf", f"model.path={model}"]
     arguments += [
         "rounds=1000",
@@ -252,8 +264,33 @@ def test_ctrl_c_stops_with_a_word_on_how_to_go_on(tmp_path, model):
     )  # fmt: skip
     while process.poll() is None and not (run / "rounds/round-000/training.json").exists():
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == status
     assert errors == "sparring: stopped; the same command continues the run.\n"
     assert json.loads((run / "summary.json").read_text())["status"] == "stopped"
+
+
+def test_a_second_process_is_kept_out_of_a_run(small, tmp_path):
+    (tmp_path / "outputs").mkdir()
+    with claimed(tmp_path / "outputs" / "small"):
+        assert "another process is working in" in small().sentence
+    assert small("rounds=1").status == 0
+
+
+def test_a_damaged_checkpoint_is_named(small):
+    outcome = small("rounds=1")
+    summary = outcome.run / "summary.json"
+    summary.write_text(summary.read_text().replace("finished", "stopped"))
+    checkpoint = outcome.run / "checkpoints/last.ckpt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    assert "last.ckpt is damaged" in small("rounds=1").sentence
+
+
+def test_a_refused_run_leaves_no_directory(small):
+    assert not small("rollout.replay=3.0").run.exists()
+
+
+def test_a_prompt_before_the_first_is_refused(small):
+    with pytest.raises(DataError, match="--prompt is -1"):
+        show(small("rounds=1").run, None, -1)

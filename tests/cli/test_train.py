@@ -225,7 +225,8 @@ def test_wandb_gets_an_offline_run_in_the_runs_directory_with_one_table_a_round(
     outcome = small("logger=wandb")
     assert outcome.status == 0, outcome.errors
     [offline] = offline_runs(outcome.run)
-    assert offline.name.endswith("-small")
+    assert re.search(r"-small-[0-9a-f]{8}$", offline.name)
+    assert offline.name.endswith(read(outcome.run / "environment.json")["run_id"])
     assert tables_of(outcome.run) == ["candidates/round-000", "candidates/round-001"]
     assert wandb.run is None
     assert complete(outcome.run)

@@ -55,8 +55,8 @@ class RoundCheckpoint(L.Callback):
         if finished_epochs(trainer) % self.epochs_per_round == 0:
             self._save_policy(trainer, pl_module, index + 1)
             if trainer.is_global_zero:
-                facts = {"seconds": self._seconds, "global_step": trainer.global_step}
-                write_json(round_data(trainer).store.directory(index) / "training.json", facts)
+                path = round_data(trainer).store.directory(index) / "training.json"
+                write_json(path, {"seconds": self._seconds})
             self._seconds = 0.0
         self._save(trainer)
 

@@ -1,4 +1,4 @@
-"""Keeps `summary.json` current while a run goes on."""
+"""Keeps `summary.json` current while a run goes on; the command that runs it writes how it ended."""
 
 from pathlib import Path
 
@@ -8,20 +8,20 @@ from sparring.analysis.summary import write_summary
 
 
 class Summary(L.Callback):
-    """Last in the list of callbacks, so that it sees what the others wrote."""
+    """After a round was measured, and before the next one is made, which may take hours."""
 
     def __init__(self, run: Path) -> None:
         self.run = run
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._write(trainer, pl_module, "running")
+        self._write(trainer, pl_module)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._write(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._write(trainer, pl_module, "running")
+        self._write(trainer, pl_module)
 
-    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._write(trainer, pl_module, "finished")
-
-    def _write(self, trainer: L.Trainer, pl_module: L.LightningModule, status: str) -> None:
+    def _write(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero:
-            write_summary(self.run, status=status, objective=type(pl_module).__name__)
+            write_summary(self.run, status="running", objective=type(pl_module).__name__)

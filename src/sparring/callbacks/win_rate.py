@@ -4,7 +4,6 @@ Samples and judgements are stored like a round's, chunk by chunk, so nothing is 
 """
 
 import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -51,7 +50,7 @@ class WinRate(L.Callback):
         self._logged = 0
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.ckpt_path is None and not self._samples(0).exists():
+        if trainer.ckpt_path is None and not self._sampled(trainer, 0):
             self._sample(trainer, pl_module, 0)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -67,7 +66,7 @@ class WinRate(L.Callback):
         rounds, within = divmod(finished_epochs(trainer), self.epochs_per_round)
         if rounds == 0 or within or rounds == self._logged:
             return
-        if not self._samples(rounds).exists():
+        if not self._sampled(trainer, rounds):
             self._sample(trainer, pl_module, rounds)
         if trainer.is_global_zero and not self._report(rounds).exists():
             self._measure(rounds, trainer.global_step)
@@ -87,8 +86,17 @@ class WinRate(L.Callback):
     def _report(self, rounds: int) -> Path:
         return self.directory / f"round-{rounds - 1:03d}.json"
 
+    def _sampled(self, trainer: L.Trainer, rounds: int) -> bool:
+        there = self._samples(rounds).exists()
+        if there and trainer.is_global_zero:  # a kill may have come between the table and the end of its chunks
+            shutil.rmtree(self._chunks(rounds).directory, ignore_errors=True)
+        return there
+
+    def _chunks(self, rounds: int) -> Chunks:
+        return Chunks(self.directory / f"policy-{rounds:03d}-chunks")
+
     def _sample(self, trainer: L.Trainer, pl_module: L.LightningModule, rounds: int) -> None:
-        chunks = Chunks(self.directory / f"policy-{rounds:03d}-chunks")
+        chunks = self._chunks(rounds)
         prompts = self.prompts.validation
         with (
             using_policy(trainer, pl_module) as policy,
@@ -119,27 +127,23 @@ class WinRate(L.Callback):
         return self.directory / f"policy-{rounds:03d}.json"
 
     def _measure(self, rounds: int, global_step: int) -> None:
-        started = time.perf_counter()
+        sampled = [rounds, 0] if rounds == 1 else [rounds]  # the base policy's samples are round 0's expense
+        seconds = sum(read_json(self._seconds(policy))["seconds"] for policy in sampled)
         lengths = [len(response.ids) for candidates in self._read(rounds) for response in candidates.responses]
         metrics = {"eval/mean_length": float(np.mean(lengths))}
         result: dict[str, Any] = {"round": rounds - 1, "global_step": global_step}
         for name, opponent in ({"base": 0} | ({"previous": rounds - 1} if rounds > 1 else {})).items():
+            chunks = Chunks(self.directory / f"policy-{rounds:03d}-against-{opponent:03d}")
             contest = hold_contest(
-                self.annotator,
-                self._read(rounds),
-                self._read(opponent),
-                Chunks(self.directory / f"policy-{rounds:03d}-against-{opponent:03d}"),
-                chunk_size=self.chunk_size,
+                self.annotator, self._read(rounds), self._read(opponent), chunks, chunk_size=self.chunk_size
             )
+            seconds += sum(total_seconds(chunks, "judgements").values())
             rate = measure_win_rate(contest.wins, seed=derive_seed(self.seed, "bootstrap", rounds))
             aspects = {aspect: float(np.mean(values)) for aspect, values in contest.aspects.items()}
             result[name] = asdict(rate) | {"aspects": aspects, "judge_calls": contest.judge_calls}
             metrics[f"eval/win_rate_vs_{name}"] = rate.win_rate
             metrics[f"eval/avg_win_prob_vs_{name}"] = rate.mean_probability
             metrics |= {f"eval/{aspect}_vs_{name}": value for aspect, value in aspects.items()}
-        sampled = [rounds, 0] if rounds == 1 else [rounds]  # the base policy's samples are round 0's expense
-        seconds = sum(read_json(self._seconds(policy))["seconds"] for policy in sampled)
-        seconds += time.perf_counter() - started
         result |= {"mean_length": metrics["eval/mean_length"], "metrics": metrics, "seconds": seconds}
         write_json(self._report(rounds), result)
 

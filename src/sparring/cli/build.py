@@ -60,14 +60,13 @@ def build(cfg: dict[str, Any], run: Path, *, progress_bar: bool) -> Experiment:
         seed=cfg["seed"],
     )
     log = CSVLog(run / "metrics.csv")
-    loggers: list[Logger] = [log, *(make(node)(save_dir=run) for node in cfg["logger"].values())]
     trainer = make_trainer(
         cfg["trainer"],
         max_epochs=cfg["rounds"] * cfg["stop_after_epochs"],
         accumulate_grad_batches=cfg["accumulate"],
         default_root_dir=run,
         callbacks=_callbacks(cfg, run, rollout),
-        logger=loggers,
+        logger=log,
         reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,  # batches know their rank
         enable_checkpointing=False,  # RoundCheckpoint
@@ -83,8 +82,16 @@ def make(node: dict[str, Any]) -> Any:
     return instantiate(node, _convert_="all")
 
 
+def make_loggers(cfg: dict[str, Any], run: Path, identity: str) -> list[Logger]:
+    """What `logger=` names, beside metrics.csv. W&B continues the run that has the same id."""
+    return [
+        make(node)(save_dir=run, **({"id": identity} if name == "wandb" else {}))
+        for name, node in cfg["logger"].items()
+    ]
+
+
 def make_trainer(node: dict[str, Any], **given: Any) -> L.Trainer:
-    if taken := sorted(node.keys() & given.keys()):
+    if taken := sorted(node.keys() & {*given, "max_steps", "max_time"}):
         raise ConfigError(f"trainer.{taken[0]} cannot be set: rounds, accumulate and the run's directory decide it.")
     try:
         return make(node)(**given)
@@ -94,8 +101,11 @@ def make_trainer(node: dict[str, Any], **given: Any) -> L.Trainer:
 
 
 def _callbacks(cfg: dict[str, Any], run: Path, rollout: Rollout) -> list[L.Callback]:
-    """In the order in which they act: log a step, save, measure, make the next round, sum up, export."""
+    """In the order in which they act: log a step, save, measure, sum up, make the next round, export."""
     nodes = dict(cfg["callbacks"])
+    for name in ("checkpoint", "round_optimizer"):
+        if nodes[name] is None:
+            raise ConfigError(f"callbacks.{name} is null, but no run goes without it; leave it on.")
     epochs: dict[str, Any] = {"epochs_per_round": cfg["stop_after_epochs"]}
     checkpoint: RoundCheckpoint = make(nodes.pop("checkpoint"))(run / "checkpoints", **epochs)
     callbacks: list[L.Callback] = [make(nodes.pop("round_optimizer"))(**epochs), StepLog(), checkpoint]
@@ -120,11 +130,11 @@ def _callbacks(cfg: dict[str, Any], run: Path, rollout: Rollout) -> list[L.Callb
             )
     elif win_rate is not None:
         raise ConfigError("this rollout has no annotator to measure win rates with; set callbacks.win_rate=null.")
+    callbacks.append(Summary(run))
     callbacks.append(Regenerate(rollout, seed=cfg["seed"], initial_policy=checkpoint.policy_path(0), **epochs))
     if export is not None:
         callbacks.append(make(export)(run / "export"))
-    callbacks += [make(node) for node in nodes.values() if node is not None]
-    return [*callbacks, Summary(run)]
+    return callbacks + [make(node) for node in nodes.values() if node is not None]
 
 
 def check_objective(objective: Objective, rollout: Rollout) -> None:

@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from signal import SIGINT
 
 from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
 from omegaconf.errors import (
@@ -18,6 +19,14 @@ from sparring.cli.check import suggestion
 from sparring.core.errors import SparringError
 
 
+class Stopped(Exception):
+    """A run was ended from outside, by signal number `signal`; what it had made is kept."""
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(signal)
+        self.signal = signal
+
+
 @contextmanager
 def one_sentence() -> Iterator[None]:
     """Turns an error that the user can mend into its sentence and exit status 2; others keep their traceback."""
@@ -28,9 +37,9 @@ def one_sentence() -> Iterator[None]:
             raise
         print(f"sparring: {explain(error)}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (Stopped, KeyboardInterrupt) as stop:
         print("sparring: stopped; the same command continues the run.", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(128 + (stop.signal if isinstance(stop, Stopped) else SIGINT))
 
 
 def explain(error: BaseException) -> str:

@@ -1,18 +1,23 @@
 """A run's directory: what must be true before a run may start, go on or start over in it."""
 
+import fcntl
 import importlib.metadata
 import platform
+import re
+import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from sparring.core.errors import ConfigError
+from sparring.core.errors import ConfigError, RoundError
 from sparring.core.files import atomic_path, read_json, write_json
 
 # Keys that say how to start, not what to run.
@@ -45,7 +50,53 @@ def record(cfg: DictConfig, run: Path) -> None:
     if not config.exists():
         with atomic_path(config) as temporary:
             OmegaConf.save(cfg, temporary, resolve=True)
-    write_json(run / "environment.json", environment(cfg))
+    _record_environment(cfg, run / "environment.json")
+
+
+def _record_environment(cfg: DictConfig, path: Path) -> None:
+    """The first start of a run describes it; later ones, which may be on another machine, are listed beside it."""
+    here = environment(cfg)
+    if path.exists():
+        first = read_json(path)
+        write_json(path, first | {"resumed": [*first.get("resumed", []), here]})
+    else:
+        name = re.sub(r"[^\w.-]", "-", path.parent.name)
+        write_json(path, {"run_id": f"{name}-{secrets.token_hex(4)}", **here})
+
+
+def identity(run: Path) -> str:
+    """A name of this run that no other run has, the same after a resume; for trackers that span machines."""
+    return read_json(run / "environment.json")["run_id"]
+
+
+@contextmanager
+def claimed(run: Path) -> Iterator[None]:
+    """Keeps a second process out of the run's directory; the claim ends with the process, however it ends."""
+    run.parent.mkdir(parents=True, exist_ok=True)
+    lock = run.with_name(f".{run.name}.lock")
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"another process is working in {run}; wait for it, or choose another run_name."
+            ) from error
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+            if run.is_dir() and not any(run.iterdir()):  # Hydra makes it before anything is checked
+                run.rmdir()
+
+
+def global_step(checkpoint: Path) -> int:
+    """Optimiser steps that a checkpoint has seen; an error if the file is damaged."""
+    try:
+        return torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["global_step"]
+    except (RuntimeError, EOFError, UnpicklingError, KeyError) as error:
+        raise RoundError(
+            f"{checkpoint} is damaged; restore it, or start over with resume=never overwrite=true."
+        ) from error
 
 
 def checkpoint(run: Path) -> Path | None:

@@ -48,6 +48,8 @@ def show(run: Path, index: int | None, prompt: int) -> None:
 
 
 def _print_prompt(out: Console, store: RoundStore, index: int, position: int) -> None:
+    if position < 0:
+        raise DataError(f"--prompt is {position}; prompts are counted from 0.")
     stored = to_candidates(read_rows(store.table(index, "candidates")))
     candidates = next(itertools.islice(stored, position, None), None)
     if candidates is None:

@@ -1,5 +1,6 @@
 """What a run looks like in a terminal."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ def print_rounds(run: Path, *, hint: bool = True) -> None:
     out = console()
     out.print(table)
     if hint:
-        out.print(f"look further: sparring show {_short(run)}", highlight=False, soft_wrap=True)
+        by_uv = "uv run " if "UV_RUN_RECURSION_DEPTH" in os.environ else ""
+        out.print(f"look further: {by_uv}sparring show {_short(run)}", highlight=False, soft_wrap=True)
 
 
 def _short(run: Path) -> Path:
@@ -55,7 +57,7 @@ def _cells(entry: dict[str, Any]) -> list[str]:
         f"{low:.3f} .. {high:.3f}" if measured else "-",
         f"{entry['win_rate_vs_previous']:.3f}" if measured else "-",
         f"{entry['mean_length']:.1f}" if measured else "-",
-        str(sum(entry["funnel"]["kept"].values()) + entry["funnel"].get("replayed", 0)),
+        f"{sum(entry['funnel']['kept'].values()) + entry['funnel'].get('replayed', 0):,}",
         f"{entry['tokens_sampled']:,}",
         f"{entry['judge_calls']:,}",
         f"{sum(entry['seconds'].values()):.1f}",

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from sparring.cli.check import check_run
-from sparring.cli.explain import one_sentence
+from sparring.cli.explain import Stopped, one_sentence
 from sparring.core.errors import ConfigError
 from sparring.core.files import read_json
 
@@ -71,14 +72,15 @@ def train(cfg: DictConfig) -> float | None:
 
     if config["threads"] is not None:
         torch.set_num_threads(config["threads"])
-    if _main_process():
-        run_directory.check(cfg, run)
-    if cfg.resume == "auto" and run_directory.finished(run):
+    with run_directory.claimed(run) if _main_process() else nullcontext():
         if _main_process():
-            print(f"{run} is finished; resume=never overwrite=true runs it again.")
-            print_rounds(run)
-        return _last_win_rate(run)
-    _fit(cfg, config, run)
+            run_directory.check(cfg, run)
+        if cfg.resume == "auto" and run_directory.finished(run):
+            if _main_process():
+                print(f"{run} is finished; resume=never overwrite=true runs it again.")
+                print_rounds(run)
+            return _last_win_rate(run)
+        _fit(cfg, config, run)
     if _main_process():
         print_rounds(run)
     return _last_win_rate(run)
@@ -86,26 +88,35 @@ def train(cfg: DictConfig) -> float | None:
 
 def _fit(cfg: DictConfig, config: dict[str, Any], run: Path) -> None:
     _quiet()
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+
     from sparring.analysis.summary import write_summary
     from sparring.cli import run_directory
-    from sparring.cli.build import build
+    from sparring.cli.build import build, make_loggers
 
     experiment = build(config, run, progress_bar=sys.stderr.isatty())
+    trainer, objective = experiment.trainer, type(experiment.objective).__name__
     if _main_process():
         run_directory.record(cfg, run)  # not before the build: what cannot run leaves no trace
+        trainer.loggers = [*trainer.loggers, *make_loggers(config, run, run_directory.identity(run))]
     checkpoint = run_directory.checkpoint(run) if cfg.resume == "auto" else None
     try:
-        experiment.log.forget_after(0 if checkpoint is None else _global_step(checkpoint))
-        experiment.trainer.fit(experiment.objective, datamodule=experiment.data, ckpt_path=checkpoint)
+        experiment.log.forget_after(0 if checkpoint is None else run_directory.global_step(checkpoint))
+        trainer.fit(experiment.objective, datamodule=experiment.data, ckpt_path=checkpoint)
     except BaseException as error:
-        if experiment.trainer.strategy.launcher is not None:  # ranks that it started would wait for this one
-            experiment.trainer.strategy.launcher.kill(signal.SIGTERM)
+        if trainer.strategy.launcher is not None:  # ranks that it started would wait for this one
+            trainer.strategy.launcher.kill(signal.SIGTERM)
         if _main_process():
-            write_summary(run, status="stopped", objective=type(experiment.objective).__name__)
+            write_summary(run, status="stopped", objective=objective)
         _finish_wandb(config, exit_code=1)
-        if isinstance(error.__context__, KeyboardInterrupt):  # Lightning makes an exit with status 1 of it
+        # Lightning makes exits of the two, with status 1 and 0.
+        if isinstance(error.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from error
+        if isinstance(error, SIGTERMException):
+            raise Stopped(signal.SIGTERM) from error
         raise
+    if _main_process():
+        write_summary(run, status="finished", objective=objective)
     _finish_wandb(config, exit_code=0)
 
 
@@ -120,12 +131,6 @@ def _finish_wandb(config: dict[str, Any], *, exit_code: int) -> None:
         import wandb
 
         wandb.finish(exit_code=exit_code)
-
-
-def _global_step(checkpoint: Path) -> int:
-    import torch
-
-    return torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["global_step"]
 
 
 def _last_win_rate(run: Path) -> float | None:

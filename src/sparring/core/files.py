@@ -23,6 +23,14 @@ def atomic_path(path: Path) -> Generator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def readable(*paths: Path) -> None:
+    """Give files the permissions that new files have here; safetensors writes for its owner alone."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in paths:
+        path.chmod(0o666 & ~mask)
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")

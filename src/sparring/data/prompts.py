@@ -53,8 +53,8 @@ class TablePrompts:
     """A `PromptSource` of tables; the subclasses know where tables come from.
 
     `validation` is how many prompts to hold out of the training table, or below 1 which share of them, or a table of
-    its own. Which are held out
-    depends on the set of prompts and on `seed`, not on the order of rows. `limit` keeps the first training rows.
+    its own. Which are held out depends on the set of prompts and on `seed`, not on the order of rows. `limit` keeps the
+    first training rows.
     """
 
     def __init__(

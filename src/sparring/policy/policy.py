@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from sparring.core.errors import ConfigError
+from sparring.core.files import readable
 from sparring.core.types import Groups, Prompt
 from sparring.policy.cache import has_plain_attention
 from sparring.policy.logp import row_wise_logp, shared_logp
@@ -125,6 +126,7 @@ class Policy(nn.Module):
 
     def save_trainable_state(self, path: Path) -> None:
         save_file({name: weight.contiguous() for name, weight in self.trainable_state().items()}, path)
+        readable(path)
 
     @contextmanager
     def using_state(self, path: Path) -> Iterator[None]:
@@ -155,6 +157,7 @@ class Policy(nn.Module):
         else:
             model.save_pretrained(directory)
         self.tokenizer.save_pretrained(directory)
+        readable(*directory.glob("*.safetensors"))
 
 
 def end_tokens(model: PreTrainedModel, tokenizer_end: int | None) -> tuple[int, ...]:

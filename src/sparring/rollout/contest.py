@@ -60,7 +60,10 @@ def hold_contest(
         for (mine, _), row in zip(part, chunks.rows("judgements", number), strict=True):
             contest.add(len(mine.responses), to_judgement(row))
     if not contest.wins:
-        raise RoundError("the annotator gave no verdict on any held-out prompt; see the judgements' status column.")
+        raise RoundError(
+            "the annotator gave no verdict on any held-out prompt; "
+            "see the judgements' status column, or set callbacks.win_rate=null."
+        )
     return contest
 
 

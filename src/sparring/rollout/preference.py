@@ -71,6 +71,8 @@ class PreferenceRollout:
                 f"sampler.num_generations is {self.sampler.num_generations}, but a preference needs at least 2 "
                 "responses per prompt; set sampler.num_generations=2 or more."
             )
+        if not 0 <= self.replay <= 1:
+            raise ConfigError(f"rollout.replay is {self.replay}; it is a share of the last round's pairs, from 0 to 1.")
         if self.reference not in ("previous", "initial"):
             raise ConfigError(f"rollout.reference is {self.reference!r}; it must be 'previous' or 'initial'.")
 
@@ -158,8 +160,7 @@ class PreferenceRollout:
         funnel = statistics.funnel
         if not sum(funnel.kept.values()):
             raise RoundError(
-                f"no pair of round {index} passed the filters; lower the thresholds of pairing. The funnel was:\n"
-                + funnel.describe()
+                f"no pair of round {index} passed the filters; {_remedy(funnel)}. The funnel was:\n" + funnel.describe()
             )
         write_parquet(store.table(index, "candidates"), CANDIDATES, self._candidate_rows(context))
         write_parquet(store.table(index, "judgements"), JUDGEMENTS, merged(chunks, "judgements"))
@@ -223,6 +224,16 @@ class PreferenceRollout:
                 for row, reference in zip(rows, references, strict=True):
                     row["ref_logp"] = reference
             yield from rows
+
+
+def _remedy(funnel: Funnel) -> str:
+    """What most likely helps, by the rule that dropped most."""
+    if not funnel.dropped:
+        return "look at the judgements' status column"
+    worst = max(funnel.dropped, key=lambda rule: funnel.dropped[rule])
+    if worst == "defect_may_only_lose":
+        return "most samples are defective, so raise sampler.max_new_tokens or use another policy"
+    return f"most fell to pairing.filters.{worst}, so lower its threshold or set it to null"
 
 
 def self_win_rates(candidates: Candidates, judgement: Judgement) -> list[float]:
