@@ -56,7 +56,7 @@ def test_a_quiet_run_says_nothing_on_stderr(finished):
 def test_the_terminal_shows_the_funnels_the_rounds_and_how_to_look_further(finished):
     assert re.findall(r"^round \d+$", finished.output, re.MULTILINE) == ["round 0", "round 1"]
     assert "DNO, finished" in finished.output
-    assert finished.output.rstrip().endswith("look further: sparring show outputs/small")
+    assert finished.output.rstrip().endswith("sparring show outputs/small")
 
 
 def test_the_stored_configuration_is_resolved_and_complete(finished):
