@@ -73,4 +73,4 @@ def roomy_cache(config: PreTrainedConfig, room: int) -> DynamicCache:
 
 def select_rows(cache: DynamicCache, rows: Int[Tensor, " rows"]) -> None:
     """Keep, drop or repeat rows of every layer. The library's name for it comes from beam search."""
-    cache.reorder_cache(rows)  # type: ignore[arg-type]
+    cache.reorder_cache(rows)  # pyright: ignore[reportArgumentType]

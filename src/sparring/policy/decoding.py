@@ -86,7 +86,7 @@ def draw(logits: Float[Tensor, "rows vocab"], warpers: LogitsProcessorList) -> I
     sum of 100k probabilities in float32 drowns the rare ones. The warpers used here do not look at earlier tokens.
     """
     no_ids = torch.empty(len(logits), 0, dtype=torch.long, device=logits.device)
-    scores: Tensor = warpers(no_ids, logits.float())  # type: ignore
+    scores: Tensor = warpers(no_ids, logits.float())  # pyright: ignore[reportArgumentType]
     cumulative = scores.softmax(-1).cumsum(-1, dtype=torch.float64)
     point = torch.rand(len(logits), 1, dtype=torch.float64, device=logits.device) * cumulative[:, -1:]
     # The first place above the point, never one of probability 0; clamped against the rounding of the product.

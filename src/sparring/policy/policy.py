@@ -62,7 +62,8 @@ class Policy(nn.Module):
     @property
     def base(self) -> PreTrainedModel:
         """The model of transformers, inside the LoRA if there is one."""
-        return self.model.get_base_model() if self.lora else self.model  # type: ignore
+        model: Any = self.model
+        return model.get_base_model() if self.lora else model
 
     @property
     def config(self) -> PreTrainedConfig:
@@ -150,7 +151,7 @@ class Policy(nn.Module):
         """Model, tokenizer and generation settings as transformers reads them; of a LoRA the adapter, unless merged."""
         model: Any = self.model
         if self.lora and merge_lora:
-            model = copy.deepcopy(self.model).merge_and_unload()  # type: ignore
+            model = copy.deepcopy(model).merge_and_unload()
         if self.lora and not merge_lora:
             # "auto" would ask the hub whether the vocabulary has grown.
             model.save_pretrained(directory, save_embedding_layers=False)
