@@ -6,7 +6,7 @@ from typing import Any
 
 import lightning as L
 
-from sparring.core.types import PairBatch
+from sparring.core.batch import PairBatch
 
 
 def pairs_of(batch: PairBatch) -> list[list[list[int]]]:

@@ -1,6 +1,7 @@
 """Imports point down, core knows no framework, and a test stands where its source does."""
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -58,3 +59,10 @@ def test_a_test_file_is_named_after_the_source_file_it_tests(path):
 
 def test_every_exception_still_exists():
     assert {name for name in NAMED_OTHERWISE if not (TESTS / name).exists()} == set()
+
+
+def test_looking_at_a_run_does_not_wait_for_torch():
+    heavy = "{'torch', 'transformers', 'lightning', 'hydra'}"
+    code = f"import sys, sparring.cli.show; sys.exit(', '.join({heavy} & sys.modules.keys()))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")

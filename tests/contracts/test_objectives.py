@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from torch.nn.functional import pad
 
-from sparring.core.types import PairBatch
+from sparring.core.batch import PairBatch
 from sparring.data.batches import collate_pairs
 from sparring.objectives.base import Objective
 

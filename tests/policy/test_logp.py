@@ -16,8 +16,8 @@ from transformers import (
     Qwen3Config,
 )
 
+from sparring.core.batch import Groups
 from sparring.core.collate import make_groups
-from sparring.core.types import Groups
 from sparring.policy.loading import load_policy
 from sparring.policy.logp import logp_in_pieces, row_wise_logp, shared_logp
 from sparring.policy.policy import Policy

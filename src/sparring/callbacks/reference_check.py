@@ -4,8 +4,8 @@ import lightning as L
 import torch
 
 from sparring.callbacks.hooks import finished_epochs, round_data, using_policy
+from sparring.core.batch import PairBatch
 from sparring.core.errors import RoundError
-from sparring.core.types import PairBatch
 
 # Rounding of a sum of `length` token log-probabilities grows like its root: nats per root token, by the dtype in use.
 TOLERANCE = {torch.float32: 1e-2, torch.bfloat16: 1e-1, torch.float16: 3e-2}

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from sparring.core.batch import Groups
 from sparring.core.errors import DataError
-from sparring.core.types import Groups
 
 
 def make_groups(

@@ -1,16 +1,11 @@
-"""The nouns of a round, from a prompt to a batch of tensors.
-
-Records are frozen dataclasses; batches are `NamedTuple`s of tensors, the only immutable kind that Lightning moves
-between devices.
-"""
+"""The nouns of a round, from a prompt to a pair: frozen dataclasses. Batches of tensors are in `batch.py`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from jaxtyping import Float
 
 Origin = Literal["policy", "teacher"]
 Finish = Literal["stop", "length"]
@@ -92,35 +87,3 @@ class Pair:
     score: float
     margin: float
     kind: str
-
-
-class Groups(NamedTuple):
-    """Prompts with their responses: the unit that a policy scores, so that a prompt is computed once per group."""
-
-    prompt_ids: Int[Tensor, "groups prompt"]  # left-padded
-    prompt_mask: Bool[Tensor, "groups prompt"]
-    response_ids: Int[Tensor, "responses response"]  # right-padded
-    response_mask: Bool[Tensor, "responses response"]
-    group: Int[Tensor, " responses"]  # which prompt a response answers
-
-
-class PairBatch(NamedTuple):
-    """One forward pass: groups, and pairs as indices into their responses.
-
-    `scale` makes the sum of per-pair losses the mean over the optimiser step, whatever the number of micro-batches
-    and ranks that share the step.
-    """
-
-    groups: Groups
-    ref_logp: Float[Tensor, " responses"]
-    win_rate: Float[Tensor, " responses"]  # P(response beats the round's policy)
-    chosen: Int[Tensor, " pairs"]
-    rejected: Int[Tensor, " pairs"]  # -1 where there is none
-    scale: Float[Tensor, ""]
-
-
-class LossOutput(NamedTuple):
-    """`loss` is per pair, before `scale`; `metrics` are detached scalars."""
-
-    loss: Float[Tensor, " pairs"]
-    metrics: dict[str, Tensor]

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from sparring.core.batch import PairBatch
 from sparring.core.collate import make_groups
 from sparring.core.errors import ConfigError, RoundError
 from sparring.core.seeding import numpy_rng
-from sparring.core.types import PairBatch
 
 WINDOW_STEPS = 32  # optimiser steps per window: enough to sort by length, little enough to hold in memory
 

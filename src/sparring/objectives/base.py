@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
+from sparring.core.batch import LossOutput, PairBatch
 from sparring.core.errors import TrainingError
-from sparring.core.types import LossOutput, PairBatch
 from sparring.policy.policy import Policy
 
 OptimizerFactory = Callable[[Iterable[Parameter]], Optimizer]

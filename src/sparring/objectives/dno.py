@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from sparring.core.types import LossOutput, PairBatch
+from sparring.core.batch import LossOutput, PairBatch
 from sparring.objectives.base import Objective, OptimizerFactory, contrast_metrics
 from sparring.policy.policy import Policy
 

@@ -3,7 +3,7 @@
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sparring.core.types import LossOutput, PairBatch
+from sparring.core.batch import LossOutput, PairBatch
 from sparring.objectives.base import Objective
 
 

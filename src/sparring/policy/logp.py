@@ -11,8 +11,8 @@ from torch.nn import Module
 from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache, PreTrainedConfig
 
+from sparring.core.batch import Groups
 from sparring.core.logprobs import sequence_logp
-from sparring.core.types import Groups
 from sparring.policy.cache import select_rows
 
 # Above this many logits their float32 log-softmax is computed piece by piece and again in the backward pass: with

@@ -17,9 +17,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from sparring.core.batch import Groups
 from sparring.core.errors import ConfigError
 from sparring.core.files import readable
-from sparring.core.types import Groups, Prompt
+from sparring.core.types import Prompt
 from sparring.policy.cache import has_plain_attention
 from sparring.policy.logp import row_wise_logp, shared_logp
 from sparring.policy.rendering import Renderer
