@@ -2,7 +2,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparring.core.seeding import derive_seed, numpy_rng, torch_seed
+from sparring.core.seeding import derive_seed, numpy_rng
+from sparring.core.torch_seeding import torch_seed
 
 CPU = torch.device("cpu")
 

@@ -30,6 +30,7 @@ def rows_of(sizes: list[int]) -> list[dict]:
             "margin": 0.5,
             "source_round": 0,
             "prompt_ids": [3] * (1 + prompt % 3),
+            "sample_win_rates": [0.5 + candidate / 100 for candidate in range(size + 1)],
             "chosen_ids": [5, prompt, size] + [4] * (7 * prompt % 11),
             "chosen_index": size,
             "chosen_win_rate": 0.5 + size / 100,
@@ -267,3 +268,13 @@ def test_the_gradient_does_not_depend_on_how_a_step_is_cut(chat_model, table):
     assert whole.abs().max() > 1e-3
     for cut in ((4, 1), (1, 3), (2, 2)):
         torch.testing.assert_close(gradient(*cut), whole, rtol=1e-3, atol=1e-5)
+
+
+def test_the_win_rates_of_all_samples_stand_with_their_group():
+    batch = collate_pairs(rows_of([1, 3]), pad_id=0, scale=1.0)
+    torch.testing.assert_close(
+        batch.sample_win_rates,
+        torch.tensor([[0.5, 0.51, torch.nan, torch.nan], [0.5, 0.51, 0.52, 0.53]]),
+        equal_nan=True,
+    )
+    assert batch.win.tolist() == [0.75] * 4

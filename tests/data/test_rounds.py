@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sparring.core.errors import RoundError
+from sparring.core.errors import DataError, RoundError
 from sparring.data import rounds
 from sparring.data.rounds import RoundStore, read_rows, write_parquet
 
@@ -35,6 +35,16 @@ def test_rows_come_back_however_they_fall_into_row_groups(tmp_path, monkeypatch,
     path = tmp_path / "deep" / "rows.parquet"
     assert write_parquet(path, SCHEMA, iter(some_rows(count))) == count
     assert list(read_rows(path)) == some_rows(count)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    path = tmp_path / "rows.parquet"
+    with pytest.raises(DataError, match=r"rows\.parquet cannot be read as a Parquet file"):
+        next(read_rows(path))
+    write_parquet(path, SCHEMA, some_rows(200))
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(DataError, match=r"rows\.parquet cannot be read as a Parquet file"):
+        next(read_rows(path))
 
 
 def test_no_row_group_is_larger_than_what_may_be_in_memory(tmp_path, monkeypatch):

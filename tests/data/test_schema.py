@@ -128,6 +128,7 @@ def test_a_pair_stands_with_all_that_training_needs():
             "rejected_win_rate": 0.4,
             "chosen_rating": 6.0,
             "rejected_rating": 1.0,
+            "sample_win_rates": [0.4, 0.6],
             "chosen_ref_logp": -4.5,
             "rejected_ref_logp": -2.5,
             "source_round": 3,

@@ -3,11 +3,13 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from sparring.core.errors import ConfigError, RoundError
 from sparring.core.preference import bradley_terry
@@ -196,25 +198,62 @@ def test_the_reference_is_the_policy_that_sampled_the_round(rollout, chat_policy
         assert row["chosen_ref_logp"] == pytest.approx(logp(chat_policy, row, "chosen"), abs=1e-4)
 
 
-def test_the_reference_can_stay_the_initial_policy(rollout, chat_policy, store, tmp_path):
-    rollout = replace(rollout, reference="initial")
-    first = make(rollout, chat_policy, store, 0)
-    initial = tmp_path / "initial.safetensors"
-    chat_policy.save_trainable_state(initial)
-    train(chat_policy)
-    trained = chat_policy.fingerprint()
-    pairs = make(rollout, chat_policy, store, 1, initial_policy=initial)
-    assert chat_policy.fingerprint() == trained
+@pytest.fixture
+def after(rollout, chat_policy, store, tmp_path):
+    """`after(rollout)` makes two rounds, with training in between: the pairs of round 1 and the policies' files."""
 
+    def made(rollout) -> tuple[list[dict], tuple[Path, ...]]:
+        files = (tmp_path / "0.safetensors", tmp_path / "1.safetensors")
+        chat_policy.save_trainable_state(files[0])
+        make(rollout, chat_policy, store, 0, policies=files[:1])
+        train(chat_policy)
+        chat_policy.save_trainable_state(files[1])
+        trained = chat_policy.fingerprint()
+        pairs = make(rollout, chat_policy, store, 1, policies=files)
+        assert chat_policy.fingerprint() == trained
+        assert {row["source_round"] for row in pairs} == {0, 1}  # replayed pairs are scored like new ones
+        return pairs, files
+
+    return made
+
+
+def test_the_reference_can_stay_the_initial_policy(rollout, chat_policy, store, after):
+    pairs, (initial, _) = after(replace(rollout, reference="initial"))
     for row in rows(store, 1, "candidates"):
         assert abs(row["ref_logp"] - row["logp"]) > 1e-3
-    stored = {(row["prompt_id"], row["chosen_index"], row["rejected_index"]): row for row in first}
     with chat_policy.using_state(initial):
         for row in pairs:
             assert row["rejected_ref_logp"] == pytest.approx(logp(chat_policy, row, "rejected"), abs=1e-4)
-            if row["source_round"] == 0:
-                assert row == stored[row["prompt_id"], row["chosen_index"], row["rejected_index"]]
-    assert {row["source_round"] for row in pairs} == {0, 1}
+
+
+def test_an_anchor_mixes_the_log_probabilities_of_the_round_s_and_the_initial_policy(rollout, chat_policy, after):
+    pairs, (initial, _) = after(replace(rollout, anchor=0.25))
+    previous = [logp(chat_policy, row, "chosen") for row in pairs]
+    with chat_policy.using_state(initial):
+        first = [logp(chat_policy, row, "chosen") for row in pairs]
+    assert max(abs(a - b) for a, b in zip(previous, first, strict=True)) > 1e-2
+    mixture = [0.75 * a + 0.25 * b for a, b in zip(previous, first, strict=True)]
+    assert [row["chosen_ref_logp"] for row in pairs] == pytest.approx(mixture, abs=1e-4)
+
+
+def test_the_reference_can_be_an_average_of_the_weights_of_all_rounds(rollout, chat_policy, after):
+    pairs, (initial, trained) = after(replace(rollout, reference="ema", ema_decay=0.25))
+    average = {name: 0.25 * weight + 0.75 * load_file(trained)[name] for name, weight in load_file(initial).items()}
+    with chat_policy.using_state(average):
+        for row in pairs:
+            assert row["chosen_ref_logp"] == pytest.approx(logp(chat_policy, row, "chosen"), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"anchor": 1.0}, "rollout.anchor is 1.0"),
+        ({"ema_decay": -0.1}, "rollout.ema_decay is -0.1"),
+    ],
+)
+def test_a_reference_that_cannot_be_is_refused(rollout, change, said):
+    with pytest.raises(ConfigError, match=said):
+        replace(rollout, **change)
 
 
 def test_two_ranks_make_the_round_that_one_makes(rollout, chat_policy, tmp_path):

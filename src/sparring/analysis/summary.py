@@ -3,31 +3,58 @@
 from pathlib import Path
 from typing import Any
 
+from sparring.analysis.games import summarise_games
 from sparring.core.files import read_json, write_json
 
 
-def summarise(run: Path, *, status: str, objective: str) -> dict[str, Any]:
-    """One entry per round that was trained and measured. Seconds are of whichever processes did the work."""
+def summarise(run: Path, *, status: str, objective: str, reason: str | None = None) -> dict[str, Any]:
+    """One entry per round that was trained and measured. Seconds are of whichever processes did the work.
+
+    `reason` says why a run stopped. `payoff` is there once the run's policies have met (`analysis/payoff.py`),
+    `games` where their solutions are known (`analysis/games.py`).
+    """
     rounds = []
     for path in sorted((run / "rounds").glob("round-*/training.json")):
-        manifest = read_json(path.parent / "manifest.json")
+        manifest, training = read_json(path.parent / "manifest.json"), read_json(path)
         entry: dict[str, Any] = {
             "round": manifest["round"],
             "funnel": manifest["funnel"],
             "tokens_sampled": manifest["tokens_sampled"],
             "judge_calls": manifest["judge_calls"],
             "metrics": manifest["metrics"],
-            "seconds": manifest["seconds"] | {"train": read_json(path)["seconds"], "evaluate": 0.0},
+            "steps": training["steps"],
+            "seconds": manifest["seconds"] | {"train": training["seconds"], "evaluate": 0.0},
         }
         report = run / "evaluation" / f"{path.parent.name}.json"
         if report.exists():
             entry |= _evaluation(read_json(report))
             entry["seconds"]["evaluate"] = entry.pop("evaluate_seconds")
         rounds.append(entry)
-    return {"status": status, "objective": objective, "rounds": rounds}
+    summary: dict[str, Any] = {"status": status, "objective": objective, "rounds": rounds}
+    if reason is not None:
+        summary["reason"] = reason
+    payoff = run / "evaluation" / "payoff.json"
+    if payoff.exists():
+        summary["payoff"] = read_json(payoff)
+    if (run / "evaluation" / "games-000.json").exists():
+        summary["games"] = summarise_games(run / "evaluation")
+    return summary
 
 
 def _evaluation(report: dict[str, Any]) -> dict[str, Any]:
+    entry = _against(report["first"]) | {
+        "mean_length": report["mean_length"],
+        "kl_vs_base": report["metrics"]["eval/kl_vs_base"],
+        "kl_vs_previous": report["metrics"].get("eval/kl_vs_previous", report["metrics"]["eval/kl_vs_base"]),
+        "evaluation_judge_calls": sum(
+            part["judge_calls"] for which in ("first", "second") for part in report.get(which, {}).values()
+        ),
+        "evaluate_seconds": report["seconds"],
+    }
+    return entry | ({"second_annotator": _against(report["second"])} if "second" in report else {})
+
+
+def _against(report: dict[str, Any]) -> dict[str, Any]:
     base, previous = report["base"], report.get("previous", report["base"])  # round 0's previous policy is the base
     return {
         "win_rate_vs_base": base["win_rate"],
@@ -36,13 +63,10 @@ def _evaluation(report: dict[str, Any]) -> dict[str, Any]:
         "win_rate_vs_previous": previous["win_rate"],
         "win_rate_vs_previous_ci95": previous["ci95"],
         "aspect_win_rates_vs_base": base["aspects"],
-        "mean_length": report["mean_length"],
-        "evaluation_judge_calls": sum(part["judge_calls"] for part in (base, report.get("previous")) if part),
-        "evaluate_seconds": report["seconds"],
     }
 
 
-def write_summary(run: Path, *, status: str, objective: str) -> dict[str, Any]:
-    summary = summarise(run, status=status, objective=objective)
+def write_summary(run: Path, *, status: str, objective: str, reason: str | None = None) -> dict[str, Any]:
+    summary = summarise(run, status=status, objective=objective, reason=reason)
     write_json(run / "summary.json", summary)
     return summary

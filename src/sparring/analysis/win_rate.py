@@ -42,7 +42,7 @@ def measure_win_rate(blocks: Iterable[Float[np.ndarray, "..."]], *, seed: int, r
         raise DataError("A win rate needs at least one comparison for every prompt: leave out prompts that have none.")
     if not all(((block >= 0) & (block <= 1)).all() for block in probabilities):  # false for NaN too
         raise DataError("A comparison has a win probability outside [0, 1]: check the judgements it was read from.")
-    wins = np.array([_won(block).mean() for block in probabilities])
+    wins = np.array([won(block).mean() for block in probabilities])
     rng = np.random.default_rng(seed)
     means = [wins[rng.integers(len(wins), size=len(wins))].mean() for _ in range(resamples)]
     low, high = np.quantile(means, [0.025, 0.975])
@@ -54,5 +54,6 @@ def measure_win_rate(blocks: Iterable[Float[np.ndarray, "..."]], *, seed: int, r
     )
 
 
-def _won(probability: Float[np.ndarray, " comparisons"]) -> Float[np.ndarray, " comparisons"]:
+def won(probability: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """1 above 1/2, 0 below, 1/2 for a tie."""
     return np.where(np.abs(probability - 0.5) <= TOLERANCE, 0.5, (probability > 0.5).astype(float))

@@ -22,13 +22,15 @@ class RoundCheckpoint(L.Callback):
         self.epochs_per_round = epochs_per_round
         self.every_n_steps = every_n_steps
         self._seconds = 0.0
+        self._steps_before = 0  # the round's first step
         self._started = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"seconds": self._seconds + time.perf_counter() - self._started}
+        seconds = self._seconds + time.perf_counter() - self._started
+        return {"seconds": seconds, "steps_before": self._steps_before}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._seconds = state_dict["seconds"]
+        self._seconds, self._steps_before = state_dict["seconds"], state_dict["steps_before"]
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.ckpt_path is None:
@@ -56,8 +58,8 @@ class RoundCheckpoint(L.Callback):
             self._save_policy(trainer, pl_module, index + 1)
             if trainer.is_global_zero:
                 path = round_data(trainer).store.directory(index) / "training.json"
-                write_json(path, {"seconds": self._seconds})
-            self._seconds = 0.0
+                write_json(path, {"seconds": self._seconds, "steps": trainer.global_step - self._steps_before})
+            self._seconds, self._steps_before = 0.0, trainer.global_step
         self._save(trainer)
 
     def _save(self, trainer: L.Trainer) -> None:

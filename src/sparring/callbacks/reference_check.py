@@ -14,11 +14,11 @@ TOLERANCE = {torch.float32: 1e-2, torch.bfloat16: 1e-1, torch.float16: 3e-2}
 class ReferenceCheck(L.Callback):
     """Stops the run where templates, padding, dtype, adapters or weights changed between sampling and training.
 
-    Only `reference: previous` has this invariant in every round; with `initial` it holds in round 0.
+    With `reference: previous` the invariant holds in every round; with an anchor or another reference in round 0.
     """
 
-    def __init__(self, *, reference: str, epochs_per_round: int) -> None:
-        self.reference = reference
+    def __init__(self, *, every_round: bool, epochs_per_round: int) -> None:
+        self.every_round = every_round
         self.epochs_per_round = epochs_per_round
 
     def on_train_batch_start(
@@ -27,7 +27,7 @@ class ReferenceCheck(L.Callback):
         index = round_data(trainer).round
         assert index is not None
         first = batch_idx == 0 and finished_epochs(trainer) % self.epochs_per_round == 0
-        if not first or (self.reference == "initial" and index != 0):
+        if not first or (index != 0 and not self.every_round):
             return
         with using_policy(trainer, pl_module) as policy:
             logp = policy.logp(batch.groups)

@@ -12,6 +12,7 @@ by then the epoch's loader holds the previous round.
 """
 
 import importlib.metadata
+from collections.abc import Callable
 from pathlib import Path
 
 import lightning as L
@@ -26,11 +27,13 @@ from sparring.rollout.context import Rollout, RoundContext
 class Regenerate(L.Callback):
     """Before any epoch of round t, makes sure that round t exists. Safe to call at any time, any number of times."""
 
-    def __init__(self, rollout: Rollout, *, epochs_per_round: int, seed: int, initial_policy: Path) -> None:
+    def __init__(
+        self, rollout: Rollout, *, epochs_per_round: int, seed: int, policy_path: Callable[[int], Path]
+    ) -> None:
         self.rollout = rollout
         self.epochs_per_round = epochs_per_round
         self.seed = seed
-        self.initial_policy = initial_policy
+        self.policy_path = policy_path
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if trainer.reload_dataloaders_every_n_epochs != 1:  # pyright: ignore[reportAttributeAccessIssue]
@@ -76,7 +79,7 @@ class Regenerate(L.Callback):
             seed=self.seed,
             rank=trainer.global_rank,
             world_size=trainer.world_size,
-            initial_policy=self.initial_policy if index > 0 else None,
+            policies=tuple(map(self.policy_path, range(index + 1))),
             engine={name: importlib.metadata.version(name) for name in ("transformers", "torch")},
         )
         with using_policy(trainer, pl_module) as policy:
@@ -88,7 +91,7 @@ class Regenerate(L.Callback):
 
     def _report(self, trainer: L.Trainer, index: int) -> None:
         manifest = round_data(trainer).store.manifest(index)
-        if "proposed" in manifest["funnel"]:
+        if "proposed" in manifest["funnel"] and index % self._print_every(trainer) == 0:
             trainer.print(f"\nround {index}\n{Funnel.from_dict(manifest['funnel']).describe()}")
         metrics = manifest["metrics"] | {f"time/{stage}": value for stage, value in manifest["seconds"].items()}
         metrics |= {"completions/num_tokens": manifest["tokens_sampled"], "annotator/calls": manifest["judge_calls"]}
@@ -96,3 +99,8 @@ class Regenerate(L.Callback):
         metrics["pairs/replayed"] = manifest["funnel"].get("replayed", 0)
         for logger in trainer.loggers:
             logger.log_metrics({**metrics, "round": index}, step=trainer.global_step)
+
+    def _print_every(self, trainer: L.Trainer) -> int:
+        """Every round of a few, about ten of many."""
+        rounds = (trainer.max_epochs or 0) // self.epochs_per_round
+        return 1 if rounds <= 20 else rounds // 10

@@ -31,6 +31,8 @@ class PairBatch(NamedTuple):
     win_rate: Float[Tensor, " responses"]  # P(response beats the round's policy)
     chosen: Int[Tensor, " pairs"]
     rejected: Int[Tensor, " pairs"]  # -1 where there is none
+    win: Float[Tensor, " pairs"]  # P(chosen beats rejected), NaN where there is none
+    sample_win_rates: Float[Tensor, "groups samples"]  # of all the policy's samples of a prompt, NaN-padded
     scale: Float[Tensor, ""]
 
 

@@ -38,12 +38,21 @@ def win_rates(
     return (win.sum(axis=1) - win.diagonal()) / others
 
 
+def logistic(gaps: Float[np.ndarray, "k k"]) -> Float[np.ndarray, "k k"]:
+    """The logistic function, by tanh: it cannot overflow and is odd to the last bit, so that win + win.T is 1."""
+    return 0.5 * (1.0 + np.tanh(gaps / 2.0))
+
+
 def bradley_terry(scores: Float[np.ndarray, " k"], temperature: float) -> Float[np.ndarray, "k k"]:
     """Win matrix sigmoid((s_i - s_j) / temperature) of scores that live on one scale."""
     if not temperature > 0:
         raise ConfigError(f"The Bradley-Terry temperature is {temperature}: give a positive number.")
-    # tanh is odd to the last bit and cannot overflow, so that win + win.T is 1.
-    return 0.5 * (1.0 + np.tanh((scores[:, None] - scores[None, :]) / (2.0 * temperature)))
+    return logistic((scores[:, None] - scores[None, :]) / temperature)
+
+
+def symmetrised(logits: Float[np.ndarray, "k k"]) -> Float[np.ndarray, "k k"]:
+    """Win matrix of a pair ranker's ordered logits: in logits, the mean of what the two orders say."""
+    return logistic((logits - logits.T) / 2.0)
 
 
 def check_win_matrix(win: Float[np.ndarray, "..."], where: str = "a judgement") -> None:

@@ -20,14 +20,22 @@ class PromptSource(Protocol):
 
 @runtime_checkable
 class Annotator(Protocol):
-    """Turns candidates into preferences, never into pairs. One judgement per candidate set, in order."""
+    """Turns candidates into preferences, never into pairs. One judgement per candidate set, in order.
+
+    One that compares pairs by logits says so with an attribute `gives_logits = True` and fills `Judgement.logits`.
+    """
 
     def __call__(self, batch: Sequence[Candidates]) -> list[Judgement]: ...
 
 
 @runtime_checkable
 class PairingStrategy(Protocol):
-    """Turns preferences into pairs. Never prefers the candidate that loses; deterministic."""
+    """Turns preferences into pairs. Never prefers the candidate that loses; deterministic.
+
+    One that makes single responses says so with an attribute `paired = False`; one that reads no win with
+    `needs_judge = False`; one that makes nothing of a prompt without a teacher's answer with `needs_teacher = True`,
+    which a filter may have as well.
+    """
 
     def __call__(self, candidates: Candidates, judgement: Judgement) -> list[Pair]: ...
 

@@ -63,6 +63,9 @@ class Judgement:
 
     `win[i, j]` is P(i beats j): diagonal 1/2, `win + win.T == 1`. `scores` keeps the annotator's native scale and
     `aspects` what it looked at, both per candidate. A judgement whose `status` is not "ok" makes no pairs.
+
+    `logits[i, j]` is what a pair ranker answered with i shown first, in nats and not antisymmetric, diagonal 0. They
+    are kept raw, so that every win-rate mode can be read off them again; None where the annotator has none.
     """
 
     win: Float[np.ndarray, "k k"]
@@ -71,6 +74,7 @@ class Judgement:
     status: str = "ok"
     calls: int = 0
     raw: str | None = None
+    logits: Float[np.ndarray, "k k"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,7 @@ class Pair:
     """Candidate `chosen` is preferred to `rejected` with probability `win`.
 
     `score` is that of `chosen` and `margin` its lead over `rejected`, both on the strategy's own scale. `rejected` is
-    None where an objective imitates `chosen` alone.
+    None where a response stands alone; its `win` is then its win rate and its `margin` 0.
     """
 
     chosen: int

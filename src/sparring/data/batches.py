@@ -165,10 +165,12 @@ def _group_numbers(table: pa.Table) -> np.ndarray:
 def collate_pairs(rows: Sequence[dict[str, Any]], *, pad_id: int, scale: float) -> PairBatch:
     """Rows of a pairs table, those of one prompt adjacent, as tensors; a response in many pairs stands there once."""
     prompts: dict[tuple[int, str], list[int]] = {}
+    samples: dict[tuple[int, str], list[float]] = {}
     responses: dict[tuple[int, str], dict[int, dict[str, Any]]] = {}
     for row in rows:
         key = (row["source_round"], row["prompt_id"])
         prompts[key] = row["prompt_ids"]
+        samples[key] = row["sample_win_rates"] or []
         members = responses.setdefault(key, {})
         for side in ("chosen", "rejected"):
             if row[f"{side}_index"] is not None:
@@ -200,5 +202,14 @@ def collate_pairs(rows: Sequence[dict[str, Any]], *, pad_id: int, scale: float) 
         win_rate=floats([response["win_rate"] for response in flat]),
         chosen=torch.tensor([where(row, "chosen") for row in rows]),
         rejected=torch.tensor([where(row, "rejected") for row in rows]),
+        win=floats([row["win"] for row in rows]),
+        sample_win_rates=_padded(list(samples.values())),
         scale=torch.tensor(scale, dtype=torch.float32),
     )
+
+
+def _padded(rows: list[list[float]]) -> torch.Tensor:
+    table = torch.full((len(rows), max(map(len, rows), default=0)), float("nan"))
+    for number, row in enumerate(rows):
+        table[number, : len(row)] = torch.tensor(row)
+    return table

@@ -6,7 +6,8 @@ again. Nothing here knows what is in the tables.
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sparring.core.errors import RoundError
+from sparring.core.errors import DataError, RoundError
 from sparring.core.files import atomic_path, read_json, sha256, write_json
 
 ROW_GROUP = 512  # rows that are read or written at once: bounds memory, whatever the size of a round
@@ -67,11 +68,21 @@ def write_parquet(path: Path, schema: pa.Schema, rows: Rows) -> int:
     return written + len(buffer)
 
 
+@contextmanager
+def parquet_writer(path: Path, schema: pa.Schema) -> Generator[Callable[[Rows], None]]:
+    """What takes rows, a row group at each call; the file is there when the block ends well."""
+    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        yield lambda rows: writer.write_table(pa.Table.from_pylist(list(rows), schema))
+
+
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     """Rows of a Parquet file, one row group in memory at a time."""
-    with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:  # by default the whole file is buffered
-        for batch in file.iter_batches(ROW_GROUP):
-            yield from batch.to_pylist()
+    try:  # by default the whole file is buffered
+        with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
+            for batch in file.iter_batches(ROW_GROUP):
+                yield from batch.to_pylist()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(f"{path} cannot be read as a Parquet file ({error}); restore it.") from error
 
 
 @dataclass(frozen=True, slots=True)

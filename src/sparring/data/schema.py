@@ -41,6 +41,7 @@ JUDGEMENTS = pa.schema(
         "status": pa.string(),
         "calls": pa.int32(),
         "raw": pa.string(),
+        "logits": pa.list_(_NUMBERS),  # logits[i][j]: a pair ranker's answer with candidate i shown first
     }
 )
 
@@ -51,12 +52,13 @@ PAIRS = pa.schema(
         "chosen": pa.string(),
         "rejected": pa.string(),
         "kind": pa.dictionary(pa.int8(), pa.string()),
-        "win": pa.float64(),  # P(chosen beats rejected)
-        "margin": pa.float64(),  # on the pairing strategy's scale
+        "win": pa.float64(),  # P(chosen beats rejected), null for single responses
+        "margin": pa.float64(),  # on the pairing strategy's scale, null for single responses
         "chosen_win_rate": pa.float64(),  # P(response beats the round's policy)
         "rejected_win_rate": pa.float64(),
         "chosen_rating": pa.float64(),
         "rejected_rating": pa.float64(),
+        "sample_win_rates": _NUMBERS,  # of all the policy's samples of the prompt
         "chosen_ref_logp": pa.float64(),
         "rejected_ref_logp": pa.float64(),
         "source_round": pa.int32(),
@@ -65,6 +67,17 @@ PAIRS = pa.schema(
         "prompt_ids": _TOKENS,
         "chosen_ids": _TOKENS,
         "rejected_ids": _TOKENS,
+    }
+)
+
+# Who won on which held-out prompt: what runs are compared by, prompt for prompt.
+OUTCOMES = pa.schema(
+    {
+        "prompt_id": pa.string(),
+        "annotator": pa.string(),  # first, or second: the one that nothing is trained on
+        "against": pa.string(),  # base or previous
+        "win": pa.float64(),  # share of the prompt's comparisons that are won, a tie counting half
+        "probability": pa.float64(),  # mean P(current beats opponent)
     }
 )
 
@@ -132,6 +145,7 @@ def judgement_row(candidates: Candidates, judgement: Judgement) -> dict[str, Any
         "status": judgement.status,
         "calls": judgement.calls,
         "raw": judgement.raw,
+        "logits": None if judgement.logits is None else judgement.logits.tolist(),
     }
 
 
@@ -143,6 +157,7 @@ def to_judgement(row: dict[str, Any]) -> Judgement:
         status=row["status"],
         calls=row["calls"],
         raw=row["raw"],
+        logits=None if row["logits"] is None else np.array(row["logits"], dtype=np.float64),
     )
 
 
@@ -158,10 +173,13 @@ def pair_row(
         "prompt_id": candidates.prompt.id,
         "prompt": candidates.prompt.text,
         "kind": pair.kind,
-        "win": pair.win,
-        "margin": pair.margin,
+        "win": None if pair.rejected is None else pair.win,
+        "margin": None if pair.rejected is None else pair.margin,
         "source_round": source_round,
         "prompt_ids": candidates.prompt_ids,
+        "sample_win_rates": [
+            rate for rate, response in zip(win_rates, candidates.responses, strict=True) if response.origin == "policy"
+        ],
     }
     for side, index in (("chosen", pair.chosen), ("rejected", pair.rejected)):
         if index is None:

@@ -3,11 +3,12 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, get_args
 
-from sparring.core.errors import RoundError
+from sparring.core.errors import ConfigError, RoundError
 from sparring.core.protocols import PairFilter, PairingStrategy
 from sparring.core.types import Candidates, Judgement, Pair
+from sparring.pairing.preferences import WinRateMode, preferences
 
 Counts = Mapping[str, int]
 
@@ -80,13 +81,46 @@ class Funnel:
 
 
 class Pairing:
-    """A strategy proposes, and the first rule that objects drops and is counted by its name. Null is no rule."""
+    """A strategy proposes, and the first rule that objects drops and is counted by its name. Null is no rule.
 
-    def __init__(self, strategy: PairingStrategy, filters: Mapping[str, PairFilter | None]) -> None:
+    Strategy and rules see the judgement as `win_rate_mode` reads it.
+    """
+
+    def __init__(
+        self,
+        strategy: PairingStrategy,
+        filters: Mapping[str, PairFilter | None],
+        win_rate_mode: WinRateMode = "pairwise_sym",
+    ) -> None:
+        if win_rate_mode not in get_args(WinRateMode):
+            raise ConfigError(
+                f"pairing.win_rate_mode is {win_rate_mode!r}: choose one of {', '.join(get_args(WinRateMode))}."
+            )
         self.strategy = strategy
         self.filters = {name: rule for name, rule in filters.items() if rule is not None}
+        self.win_rate_mode: WinRateMode = win_rate_mode
+
+    @property
+    def paired(self) -> bool:
+        """Whether what is made has a rejected response."""
+        return getattr(self.strategy, "paired", True)
+
+    @property
+    def needs_judge(self) -> bool:
+        """Whether it compares responses by a judgement."""
+        return getattr(self.strategy, "needs_judge", True)
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether no prompt without a teacher's answer can make a pair."""
+        return any(getattr(part, "needs_teacher", False) for part in (self.strategy, *self.filters.values()))
+
+    def preferences(self, judgement: Judgement) -> Judgement:
+        """The judgement that pairs and their win rates are read off."""
+        return preferences(judgement, self.win_rate_mode)
 
     def __call__(self, candidates: Candidates, judgement: Judgement) -> tuple[list[Pair], Funnel]:
+        judgement = self.preferences(judgement)
         proposed = self.strategy(candidates, judgement)
         verdicts = [self._first_objection(pair, candidates, judgement) for pair in proposed]
         pairs = [pair for pair, objection in zip(proposed, verdicts, strict=True) if objection is None]

@@ -131,10 +131,10 @@ class Policy(nn.Module):
         readable(path)
 
     @contextmanager
-    def using_state(self, path: Path) -> Iterator[None]:
-        """Inside, the policy has the weights of `path`, written by `save_trainable_state`; afterwards its own again."""
+    def using_state(self, state: Path | dict[str, Tensor]) -> Iterator[None]:
+        """Inside, the policy has the weights of `state`, a file of `save_trainable_state`; afterwards its own again."""
         own = {name: weight.to("cpu", copy=True) for name, weight in self.trainable_state().items()}
-        self.load_trainable_state(load_file(path))
+        self.load_trainable_state(load_file(state) if isinstance(state, Path) else state)
         try:
             yield
         finally:

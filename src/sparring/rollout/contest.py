@@ -18,21 +18,23 @@ from sparring.rollout.chunks import annotate_chunk
 
 @dataclass
 class Contest:
-    """`wins` holds P(current beats opponent) of every comparison, a block per prompt that has a verdict.
+    """`wins` holds P(current beats opponent) of every comparison, a block for each of `prompts`, which have a verdict.
 
     `aspects` is how often the current policy scores above its opponent on each aspect that the annotator reports, a tie
     counting half, one figure per prompt.
     """
 
+    prompts: list[str] = field(default_factory=list)
     wins: list[Float[np.ndarray, "current opponent"]] = field(default_factory=list)
     aspects: dict[str, list[float]] = field(default_factory=dict)
     judge_calls: int = 0
 
-    def add(self, current: int, judgement: Judgement) -> None:
-        """One prompt's judgement, of which the first `current` candidates are the current policy's."""
+    def add(self, prompt: str, current: int, judgement: Judgement) -> None:
+        """A prompt's judgement, of which the first `current` candidates are the current policy's."""
         self.judge_calls += judgement.calls
         if judgement.status != "ok":
             return
+        self.prompts.append(prompt)
         self.wins.append(cross_win_rate(judgement.win, current))
         for name, values in judgement.aspects.items():
             scores = np.array(values)
@@ -58,7 +60,7 @@ def hold_contest(
         if not chunks.has("judgements", number):
             annotate_chunk(annotator, [_joined(*pair) for pair in part], chunks, number)
         for (mine, _), row in zip(part, chunks.rows("judgements", number), strict=True):
-            contest.add(len(mine.responses), to_judgement(row))
+            contest.add(mine.prompt.id, len(mine.responses), to_judgement(row))
     if not contest.wins:
         raise RoundError(
             "the annotator gave no verdict on any held-out prompt; "

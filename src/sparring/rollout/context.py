@@ -12,14 +12,14 @@ from sparring.policy.policy import Policy
 
 @dataclass(frozen=True, slots=True)
 class RoundContext:
-    """`initial_policy` is a file of the initial policy's trainable weights, None while the policy still has them."""
+    """`policies[t]` is a file of the trainable weights after t rounds, for t from 0 to `index`."""
 
     store: RoundStore
     index: int
     seed: int
     rank: int = 0
     world_size: int = 1
-    initial_policy: Path | None = None
+    policies: tuple[Path, ...] = ()
     engine: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property

@@ -4,16 +4,16 @@
 be called again after a kill: what is on disk is not made twice.
 """
 
+import itertools
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
+from sparring.annotators.unjudged import Unjudged
 from sparring.core.errors import ConfigError, RoundError
-from sparring.core.preference import win_rates
 from sparring.core.protocols import Annotator, PromptSource
 from sparring.core.seeding import derive_seed, numpy_rng
 from sparring.core.types import Candidates, Judgement
@@ -22,7 +22,6 @@ from sparring.data.schema import (
     CANDIDATES,
     JUDGEMENTS,
     PAIRS,
-    pair_row,
     to_candidates,
     to_judgement,
 )
@@ -40,10 +39,16 @@ from sparring.rollout.chunks import (
     total_seconds,
 )
 from sparring.rollout.context import RoundContext
-from sparring.rollout.reference import rescore_pairs, score_reference
+from sparring.rollout.pairs import pair_rows
+from sparring.rollout.reference import (
+    Reference,
+    ReferenceName,
+    mixed,
+    mixed_pairs,
+    rescore_pairs,
+    score_candidates,
+)
 from sparring.rollout.statistics import SampleStatistics
-
-Reference = Literal["previous", "initial"]
 
 
 @dataclass(frozen=True)
@@ -51,19 +56,23 @@ class PreferenceRollout:
     """Samples `sampler.num_generations` responses per prompt from the round's policy and turns them into pairs.
 
     `reference` names the policy in the loss: "previous" is the round's own (DNO, SPPO), "initial" the one training
-    began with (iterative DPO as RLHFlow runs it). `replay` is the share of the previous round's pairs that is trained
-    on again, halving for each round further back (arXiv 2404.03715 §5.1); 0 turns it off. `teacher` adds the prompt's
-    teacher answer, where it has one, to the candidates.
+    began with (iterative DPO as RLHFlow runs it), "ema" an average over the rounds; `anchor` draws it towards the
+    initial one, which is the regularised game (`reference.py`). `replay` is the share of the previous round's pairs
+    that is trained on again, halving for each round further back (arXiv 2404.03715 §5.1); 0 turns it off. `teacher`
+    adds the prompt's teacher answer, where it has one, to the candidates. Without an annotator nobody is asked, which
+    only a pairing that compares nothing allows (SPIN).
     """
 
     prompts: PromptSource
     sampler: Sampler
-    annotator: Annotator
+    annotator: Annotator | None
     pairing: Pairing
     chunk_size: int
-    reference: Reference
+    reference: ReferenceName
     replay: float
     teacher: bool
+    ema_decay: float = 0.9
+    anchor: float = 0.0
 
     def __post_init__(self) -> None:
         if self.sampler.num_generations < 2:
@@ -73,8 +82,14 @@ class PreferenceRollout:
             )
         if not 0 <= self.replay <= 1:
             raise ConfigError(f"rollout.replay is {self.replay}; it is a share of the last round's pairs, from 0 to 1.")
-        if self.reference not in ("previous", "initial"):
-            raise ConfigError(f"rollout.reference is {self.reference!r}; it must be 'previous' or 'initial'.")
+        if self.annotator is None and self.pairing.needs_judge:
+            raise ConfigError("rollout.annotator is null, but this pairing compares responses; set an annotator.")
+        assert self._reference  # which checks its own numbers
+
+    @property
+    def policy_is_reference(self) -> bool:
+        """Whether the policy is its own reference at the start of every round, and not of round 0 alone."""
+        return self.reference == "previous" and not self.anchor
 
     # ---------------------------------------------------------------- every rank
 
@@ -100,30 +115,38 @@ class PreferenceRollout:
                     teacher=self.teacher,
                     bar=bar,
                 )
-                annotate_chunk(self.annotator, candidates, chunks, number)
+                annotate_chunk(self.annotator or Unjudged(), candidates, chunks, number)
         with progress(f"round {context.index}: reference", "seq", context.rank) as bar:
-            if self.reference == "previous":
-                self._rescore_replay(policy, context, bar)
-            elif context.initial_policy is not None:
-                with policy.using_state(context.initial_policy):
-                    self._score_reference(policy, context, len(chunk_ranges(len(prompts), self.chunk_size)), bar)
+            for part in self._reference.parts(context.index):
+                with self._reference.standing_in(part, policy, context.policies):
+                    if part != "previous":  # its log-probabilities came with the samples
+                        self._score_candidates(
+                            policy, context, part, len(chunk_ranges(len(prompts), self.chunk_size)), bar
+                        )
+                    self._score_replay(policy, context, part, bar)
 
-    def _score_reference(self, policy: Policy, context: RoundContext, count: int, bar: "tqdm[Any]") -> None:
-        """Log-probabilities of this round's candidates under a reference that did not sample them."""
+    @property
+    def _reference(self) -> Reference:
+        return Reference(self.reference, self.ema_decay, self.anchor)
+
+    def _score_candidates(self, policy: Policy, context: RoundContext, part: str, count: int, bar: "tqdm[Any]") -> None:
+        """Log-probabilities of this round's candidates under a policy that did not sample them."""
+        table = f"reference_{part}"
         for number in range(count):
-            if context.owns(number) and not context.chunks.has("reference", number):
-                score_reference(policy, context.chunks, number, token_budget=self.sampler.scoring_budget)
+            if context.owns(number) and not context.chunks.has(table, number):
+                score_candidates(policy, context.chunks, number, table=table, token_budget=self.sampler.scoring_budget)
                 bar.update(context.chunks.length("candidates", number))
 
-    def _rescore_replay(self, policy: Policy, context: RoundContext, bar: "tqdm[Any]") -> None:
-        """Replayed pairs, their responses scored by the new round's policy, which is now their reference."""
+    def _score_replay(self, policy: Policy, context: RoundContext, part: str, bar: "tqdm[Any]") -> None:
+        """Replayed pairs, their responses scored anew, because the reference has moved on."""
+        table = f"replay_{part}"
         for number, rows in enumerate(self._replayed(context)):
-            if not context.owns(number) or context.chunks.has("replay", number):
+            if not context.owns(number) or context.chunks.has(table, number):
                 continue
             started = time.perf_counter()
             rescored = rescore_pairs(policy, rows, token_budget=self.sampler.scoring_budget)
             facts = {"seconds": {"reference": time.perf_counter() - started}}
-            context.chunks.write("replay", number, PAIRS, rescored, facts)
+            context.chunks.write(table, number, PAIRS, rescored, facts)
             bar.update(2 * len(rows))
 
     def _replayed(self, context: RoundContext) -> Iterator[list[dict[str, Any]]]:
@@ -151,11 +174,7 @@ class PreferenceRollout:
     def assemble(self, context: RoundContext) -> None:
         started = time.perf_counter()
         store, index, chunks = context.store, context.index, context.chunks
-        if self.reference == "initial":
-            for number, rows in enumerate(self._replayed(context)):  # an unchanged reference: stored values hold
-                if not chunks.has("replay", number):
-                    chunks.write("replay", number, PAIRS, rows, {"seconds": {}})
-        statistics = SampleStatistics()
+        statistics = SampleStatistics(repeat_ngram=self.sampler.repeat_ngram)
         write_parquet(store.table(index, "pairs"), PAIRS, self._pair_rows(context, statistics))
         funnel = statistics.funnel
         if not sum(funnel.kept.values()):
@@ -165,12 +184,15 @@ class PreferenceRollout:
         write_parquet(store.table(index, "candidates"), CANDIDATES, self._candidate_rows(context))
         write_parquet(store.table(index, "judgements"), JUDGEMENTS, merged(chunks, "judgements"))
         seconds = {"sample": 0.0, "annotate": 0.0, "reference": 0.0}
-        for table in ("candidates", "judgements", "reference", "replay"):
+        weights = self._reference.parts(index)
+        scored = [f"{table}_{part}" for part in weights for table in ("reference", "replay")]
+        for table in ("candidates", "judgements", *scored):
             for stage, value in total_seconds(chunks, table).items():
                 seconds[stage] += value
         facts = {
             "policy": chunks.facts("candidates", 0)["policy"],
             "reference": self.reference,
+            "anchor": self.anchor,
             "seed": context.seed,
             "sampler": asdict(self.sampler),
             "chunk_size": self.chunk_size,
@@ -186,44 +208,43 @@ class PreferenceRollout:
     def _pair_rows(self, context: RoundContext, statistics: SampleStatistics) -> Iterator[Mapping[str, Any]]:
         """New and replayed pairs, their chunks mixed at random so that a window of training sees both."""
         chunks = context.chunks
+        weights = self._reference.parts(context.index)
         sources = [("new", i) for i in range(chunks.count("candidates"))]
-        sources += [("replay", i) for i in range(chunks.count("replay"))]
+        sources += [("replay", i) for i in range(chunks.count(f"replay_{next(iter(weights))}"))]
         for position in numpy_rng(context.seed, "mix", context.index).permutation(len(sources)).tolist():
             kind, number = sources[position]
             if kind == "replay":
-                statistics.funnel += Funnel(replayed=chunks.length("replay", number))
-                yield from chunks.rows("replay", number)
+                rows = mixed_pairs({part: chunks.rows(f"replay_{part}", number) for part in weights}, weights)
+                statistics.funnel += Funnel(replayed=len(rows))
+                yield from rows
                 continue
             for candidates, judgement, ref_logps in self._judged(context, number):
-                pairs, funnel = self.pairing(candidates, judgement)
-                statistics.add(candidates, judgement, pairs, funnel)
-                rates = self_win_rates(candidates, judgement)
-                for pair in pairs:
-                    yield pair_row(pair, candidates, ref_logps, rates, judgement.scores, context.index)
+                yield from pair_rows(self.pairing, candidates, judgement, ref_logps, context.index, statistics)
 
     def _judged(self, context: RoundContext, number: int) -> Iterator[tuple[Candidates, Judgement, list[float]]]:
         chunks = context.chunks
         candidates = list(to_candidates(chunks.rows("candidates", number)))
         judgements = [to_judgement(row) for row in chunks.rows("judgements", number)]
-        if self._has_own_reference(context):
-            references = [row["ref_logp"] for row in chunks.rows("reference", number)]
-        else:
-            references = [[response.logp for response in c.responses] for c in candidates]
-        return zip(candidates, judgements, references, strict=True)
+        return zip(candidates, judgements, self._references(context, number, candidates), strict=True)
 
-    def _has_own_reference(self, context: RoundContext) -> bool:
-        """Whether the reference is another policy than the one that sampled the round."""
-        return self.reference == "initial" and context.initial_policy is not None
+    def _references(self, context: RoundContext, number: int, candidates: Sequence[Candidates]) -> list[list[float]]:
+        """Of each candidate set the reference's log-probabilities."""
+        weights = self._reference.parts(context.index)
+        tables = {
+            part: [[response.logp for response in c.responses] for c in candidates]
+            if part == "previous"
+            else [row["ref_logp"] for row in context.chunks.rows(f"reference_{part}", number)]
+            for part in weights
+        }
+        return [mixed({part: tables[part][i] for part in weights}, weights) for i in range(len(candidates))]
 
     def _candidate_rows(self, context: RoundContext) -> Iterator[dict[str, Any]]:
         chunks = context.chunks
         for number in range(chunks.count("candidates")):
             rows = chunks.rows("candidates", number)
-            if self._has_own_reference(context):
-                references = [value for row in chunks.rows("reference", number) for value in row["ref_logp"]]
-                for row, reference in zip(rows, references, strict=True):
-                    row["ref_logp"] = reference
-            yield from rows
+            references = self._references(context, number, list(to_candidates(rows)))
+            for row, reference in zip(rows, itertools.chain.from_iterable(references), strict=True):
+                yield row | {"ref_logp": reference}
 
 
 def _remedy(funnel: Funnel) -> str:
@@ -234,9 +255,3 @@ def _remedy(funnel: Funnel) -> str:
     if worst == "defect_may_only_lose":
         return "most samples are defective, so raise sampler.max_new_tokens or use another policy"
     return f"most fell to pairing.filters.{worst}, so lower its threshold or set it to null"
-
-
-def self_win_rates(candidates: Candidates, judgement: Judgement) -> list[float]:
-    """P(response beats the round's policy) of each candidate: opponents are the policy's own samples."""
-    is_policy = np.array([response.origin == "policy" for response in candidates.responses])
-    return win_rates(judgement.win, is_policy, opponents="policy").tolist()
