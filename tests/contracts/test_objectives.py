@@ -5,29 +5,41 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig
 from torch.nn.functional import pad
 
 from sparring.core.batch import PairBatch
 from sparring.data.batches import collate_pairs
-from sparring.objectives.base import Objective
 
 torch.set_num_threads(1)
 
 CONF = Path(__file__).parents[2] / "conf"
 OPTIONS = sorted(path.stem for path in (CONF / "objective").glob("*.yaml"))
 
+# Where a micro-batch is more than the sum of its rows: KTO's reference points are means over it.
+KNOWS_ITS_COMPANY = {"kto"}
+
+
+def node(name: str) -> DictConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("train", ["run_name=x", f"objective={name}"]).objective
+
+
+def forms(name: str) -> list[str]:
+    """The rows an objective can be given: pairs, single responses, or either."""
+    objective = get_object(node(name)._target_)
+    return ["pairs"] * objective.takes_rejected + ["singles"] * (not objective.needs_rejected)
+
+
 every_option = pytest.mark.parametrize("name", OPTIONS)
+USES = [(name, form) for name in OPTIONS for form in forms(name)]
+every_use = pytest.mark.parametrize(("name", "form"), USES)
 
 
 @pytest.fixture
 def build(chat_policy):
-    def objective(name: str) -> Objective:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            node = compose("train", ["run_name=x", f"objective={name}"]).objective
-        return instantiate(node, _convert_="all")(chat_policy)
-
-    return objective
+    return lambda name: instantiate(node(name), _convert_="all")(chat_policy)
 
 
 def rows_of(policy, prompt: str, answers: list[str], pairs: list[tuple[int, int]]) -> list[dict]:
@@ -40,6 +52,7 @@ def rows_of(policy, prompt: str, answers: list[str], pairs: list[tuple[int, int]
             "source_round": 0,
             "prompt_ids": prompt_ids,
             "win": 0.75,
+            "sample_win_rates": [0.7, 0.5, 0.3],
             **{
                 f"{side}_{name}": value
                 for side, i in (("chosen", chosen), ("rejected", rejected))
@@ -55,44 +68,71 @@ def rows_of(policy, prompt: str, answers: list[str], pairs: list[tuple[int, int]
     ]
 
 
+def singles(rows: list[dict]) -> list[dict]:
+    """Every response of the pairs by itself, once."""
+    sides = [(row, side) for row in rows for side in ("chosen", "rejected")]
+    found = {
+        row[f"{side}_index"]: row
+        | {
+            f"{place}_{name}": row[f"{side}_{name}"] if place == "chosen" else None
+            for place in ("chosen", "rejected")
+            for name in ("index", "ids", "ref_logp", "win_rate")
+        }
+        for row, side in sides
+    }
+    return list(found.values())
+
+
 @pytest.fixture
 def first(chat_policy):
-    return rows_of(chat_policy, "the cat", ["sat on the mat", "ran", "sat and ran to the door"], [(0, 1), (0, 2)])
+    """Rows about one prompt, in the form that is asked for."""
+    pairs = rows_of(chat_policy, "the cat", ["sat on the mat", "ran", "sat and ran to the door"], [(0, 1), (0, 2)])
+    return {"pairs": pairs, "singles": singles(pairs)}
 
 
 @pytest.fixture
 def second(chat_policy):
-    return rows_of(chat_policy, "one day a small bird", ["was happy.", "found a big ball"], [(1, 0)])
+    pairs = rows_of(chat_policy, "one day a small bird", ["was happy.", "found a big ball"], [(1, 0)])
+    return {"pairs": pairs, "singles": singles(pairs)}
 
 
 def collated(policy, rows: list[dict]) -> PairBatch:
     return collate_pairs(rows, pad_id=policy.pad_id, scale=1.0 / len(rows))
 
 
-@every_option
-def test_losses_are_finite_one_per_pair_and_logged(name, build, first, second):
+@every_use
+def test_losses_are_finite_one_per_row_and_logged(name, form, build, first, second):
     objective = build(name)
-    output = objective.loss(collated(objective.policy, first + second))
-    assert output.loss.shape == (3,)
+    rows = first[form] + second[form]
+    output = objective.loss(collated(objective.policy, rows))
+    assert output.loss.shape == (len(rows),)
     assert output.loss.dtype == torch.float32
     assert output.loss.isfinite().all()
     assert output.metrics
     assert all(value.ndim == 0 and value.isfinite() and not value.requires_grad for value in output.metrics.values())
 
 
-@every_option
-def test_every_trainable_parameter_gets_a_gradient(name, build, first, second):
+@every_use
+def test_every_micro_batch_of_a_run_logs_the_same_names(name, form, build, first, second):
     objective = build(name)
-    objective.loss(collated(objective.policy, first + second)).loss.sum().backward()
+    logged = [objective.loss(collated(objective.policy, [row])).metrics for row in first[form] + second[form]]
+    assert all(metrics.keys() == logged[0].keys() for metrics in logged)
+    assert all(value.isfinite() for metrics in logged for value in metrics.values())
+
+
+@every_use
+def test_every_trainable_parameter_gets_a_gradient(name, form, build, first, second):
+    objective = build(name)
+    objective.loss(collated(objective.policy, first[form] + second[form])).loss.sum().backward()
     gradients = {name: p.grad for name, p in objective.named_parameters() if p.requires_grad}
     assert gradients
     assert {n for n, grad in gradients.items() if grad is None or not grad.isfinite().all() or not grad.any()} == set()
 
 
-@every_option
-def test_padding_changes_nothing(name, build, first, second):
+@every_use
+def test_padding_changes_nothing(name, form, build, first, second):
     objective = build(name)
-    batch = collated(objective.policy, first + second)
+    batch = collated(objective.policy, first[form] + second[form])
     groups, wider = batch.groups, objective.policy.pad_id
     padded = groups._replace(
         prompt_ids=pad(groups.prompt_ids, (3, 0), value=wider),
@@ -104,14 +144,20 @@ def test_padding_changes_nothing(name, build, first, second):
     torch.testing.assert_close(wide.loss, narrow.loss, rtol=1e-5, atol=1e-5)
 
 
-@every_option
-def test_the_order_of_groups_and_their_company_change_nothing(name, build, first, second):
+@every_use
+def test_the_order_of_groups_changes_nothing(name, form, build, first, second):
     objective = build(name)
-    together = objective.loss(collated(objective.policy, first + second)).loss
-    turned = objective.loss(collated(objective.policy, second + first)).loss
-    alone = objective.loss(collated(objective.policy, first)).loss
-    torch.testing.assert_close(turned, together.roll(1), rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(alone, together[:2], rtol=1e-5, atol=1e-5)
+    together = objective.loss(collated(objective.policy, first[form] + second[form])).loss
+    turned = objective.loss(collated(objective.policy, second[form] + first[form])).loss
+    torch.testing.assert_close(turned, together.roll(len(second[form])), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "form"), [use for use in USES if use[0] not in KNOWS_ITS_COMPANY])
+def test_the_company_of_a_row_changes_nothing(name, form, build, first, second):
+    objective = build(name)
+    together = objective.loss(collated(objective.policy, first[form] + second[form])).loss
+    alone = objective.loss(collated(objective.policy, first[form])).loss
+    torch.testing.assert_close(alone, together[: len(first[form])], rtol=1e-5, atol=1e-5)
 
 
 @every_option

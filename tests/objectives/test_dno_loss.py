@@ -11,12 +11,6 @@ torch.set_num_threads(1)
 
 near = partial(pytest.approx, abs=1e-6)
 
-# A game with a circle: row beats column. The round's policy, and its exact win rates against itself.
-GAME = torch.tensor([[0.5, 0.9, 0.2], [0.1, 0.5, 0.7], [0.8, 0.3, 0.5]], dtype=torch.float64)
-POLICY = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
-WIN_RATE = GAME @ POLICY
-FIRST, SECOND = torch.triu_indices(3, 3, offset=1)
-
 
 def soft(r1, r2, eta, rho1, rho2, scale=1.0):
     """Loss of one pair and its gradient with respect to the first log-ratio and the second."""
@@ -109,85 +103,3 @@ def test_there_is_one_loss_per_pair():
     logp = torch.randn(4, 7)
     assert dno_loss(*logp, dno_eta=0.1).shape == (7,)
     assert dno_soft_loss(*logp, *torch.rand(2, 7), dno_eta=0.1, reward_scale=1.0).shape == (7,)
-
-
-def minimiser(population_loss):
-    """The policy over three responses that minimises a loss of their log-probabilities."""
-    logits = POLICY.log().clone().requires_grad_()
-    optimizer = torch.optim.LBFGS(
-        [logits], max_iter=200, tolerance_grad=1e-12, tolerance_change=1e-15, line_search_fn="strong_wolfe"
-    )
-
-    def closure():
-        optimizer.zero_grad()
-        loss = population_loss(logits.log_softmax(0))
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
-    return logits.detach().softmax(0)
-
-
-def soft_population(logp, *, mu, eta):
-    """The soft loss over y1, y2 ~ mu; equal draws contribute a constant."""
-    rows, columns = torch.cartesian_prod(torch.arange(3), torch.arange(3)).T
-    reference = POLICY.log()
-    losses = dno_soft_loss(
-        logp[rows], logp[columns], reference[rows], reference[columns], WIN_RATE[rows], WIN_RATE[columns],
-        dno_eta=eta, reward_scale=1.0,
-    )  # fmt: skip
-    return (mu[rows] * mu[columns] * losses).sum()
-
-
-def hard_population(logp, *, eta):
-    """The hard loss over y1, y2 ~ policy, each pair labelled by one flip of the game's coin."""
-    rows, columns = torch.cartesian_prod(torch.arange(3), torch.arange(3)).T
-    reference = POLICY.log()
-    losses = dno_loss(logp[rows], logp[columns], reference[rows], reference[columns], dno_eta=eta)
-    return (POLICY[rows] * POLICY[columns] * 2 * GAME[rows, columns] * losses).sum()
-
-
-@pytest.mark.parametrize(
-    ("eta", "update", "win_rate", "divergence"),
-    [
-        (1.0, [0.52806867, 0.25427102, 0.21766030], 0.51059018, 0.00520843),
-        (0.5, [0.55213341, 0.21335642, 0.23451017], 0.52009689, 0.01937539),
-        (0.1, [0.62250011, 0.04138499, 0.33611490], 0.56097875, 0.22892321),
-    ],
-)
-def test_the_soft_loss_finds_the_exact_update_which_improves_by_its_bound(eta, update, win_rate, divergence):
-    found = minimiser(partial(soft_population, mu=POLICY, eta=eta))
-    assert found.tolist() == pytest.approx(update, abs=1e-6)
-    assert (found @ GAME @ POLICY).item() == pytest.approx(win_rate, abs=1e-6)
-    assert (found * (found / POLICY).log()).sum().item() == pytest.approx(divergence, abs=1e-6)
-    assert win_rate >= 0.5 + eta * divergence
-
-
-def test_the_minimiser_does_not_depend_on_who_draws_the_pairs():
-    other = torch.tensor([0.2, 0.2, 0.6], dtype=torch.float64)
-    found = minimiser(partial(soft_population, mu=other, eta=0.5))
-    assert found.tolist() == pytest.approx([0.55213341, 0.21335642, 0.23451017], abs=1e-6)
-
-
-def test_population_loss_at_the_start_and_at_the_minimum():
-    exact = torch.tensor([0.55213341, 0.21335642, 0.23451017], dtype=torch.float64)
-    assert soft_population(POLICY.log(), mu=POLICY, eta=0.5).item() == near(0.69314718)
-    assert soft_population(exact.log(), mu=POLICY, eta=0.5).item() == near(0.69039038)
-
-
-@pytest.mark.parametrize(
-    ("eta", "expected"),
-    [(1.0, [0.59290806, 0.13738527, 0.26970667]), (0.5, [0.62235761, 0.05569220, 0.32195019])],
-)
-def test_hard_labels_without_a_filter_regress_on_something_else(eta, expected):
-    found = minimiser(partial(hard_population, eta=eta))
-    assert found.tolist() == pytest.approx(expected, abs=1e-5)
-
-
-def test_exact_updates_beat_their_predecessor_round_after_round():
-    policy, improvements = POLICY.clone(), []
-    for _ in range(6):
-        updated = (policy.log() + GAME @ policy).softmax(0)
-        improvements.append((updated @ GAME @ policy).item())
-        policy = updated
-    assert improvements == near([0.51059018, 0.50990504, 0.50945215, 0.50935147, 0.50960205, 0.51009422])

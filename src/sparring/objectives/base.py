@@ -12,7 +12,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from sparring.core.batch import LossOutput, PairBatch
-from sparring.core.errors import TrainingError
+from sparring.core.errors import ConfigError, TrainingError
 from sparring.policy.policy import Policy
 
 OptimizerFactory = Callable[[Iterable[Parameter]], Optimizer]
@@ -30,11 +30,12 @@ class PairLogps(NamedTuple):
 class Objective(L.LightningModule):
     """A loss on pairs under a policy. Subclasses write `loss`; nothing here samples, judges or reads files.
 
-    `needs_rejected`: pairs must have a second response. `needs_win_rates`: responses must have been judged against the
-    round's own policy, which replayed ones were not.
+    `needs_rejected`: pairs must have a second response; `takes_rejected`: they may have one. `needs_win_rates`:
+    responses must have been judged against the round's own policy, which replayed ones were not.
     """
 
     needs_rejected = True
+    takes_rejected = True
     needs_win_rates = False
 
     def __init__(self, policy: Policy, optimizer: OptimizerFactory) -> None:
@@ -95,14 +96,37 @@ class Objective(L.LightningModule):
 
 
 def contrast_metrics(logps: PairLogps, *, beta: float) -> dict[str, Tensor]:
-    """TRL's metrics of a pair loss: `rewards/*` are implicit, beta * (log pi - log ref); `logps/*` are in nats."""
-    chosen = beta * (logps.chosen - logps.chosen_ref).detach()
-    rejected = beta * (logps.rejected - logps.rejected_ref).detach()
+    """TRL's metrics of a pair loss, and each side's log-ratio log pi - log ref in nats with how often it went its way.
+
+    `rewards/*` are implicit, beta * ratio. A margin can grow while both ratios fall: only the two sides apart show it.
+    """
+    chosen = (logps.chosen - logps.chosen_ref).detach()
+    rejected = (logps.rejected - logps.rejected_ref).detach()
     return {
-        "rewards/chosen": chosen.mean(),
-        "rewards/rejected": rejected.mean(),
-        "rewards/margins": (chosen - rejected).mean(),
+        "rewards/chosen": beta * chosen.mean(),
+        "rewards/rejected": beta * rejected.mean(),
+        "rewards/margins": beta * (chosen - rejected).mean(),
         "rewards/accuracies": (chosen > rejected).float().mean(),
         "logps/chosen": logps.chosen.detach().mean(),
         "logps/rejected": logps.rejected.detach().mean(),
+        "ratios/chosen": chosen.mean(),
+        "ratios/rejected": rejected.mean(),
+        "ratios/chosen_up": (chosen > 0).float().mean(),
+        "ratios/rejected_down": (rejected < 0).float().mean(),
     }
+
+
+def pointwise_metrics(ratio: Float[Tensor, " responses"], win_rate: Float[Tensor, " responses"]) -> dict[str, Tensor]:
+    """Of single responses: the mean log-ratio in nats, and how many rose or fell as their win rate asks."""
+    ratio = ratio.detach()
+    return {
+        "ratios/mean": ratio.mean(),
+        "ratios/right_way": (ratio * (win_rate - 0.5) > 0).float().mean(),
+    }
+
+
+def check_positive(**values: float) -> None:
+    """Raise ConfigError unless each of an objective's numbers is above 0."""
+    for name, value in values.items():
+        if not value > 0:
+            raise ConfigError(f"objective.{name} is {value}; it must be a positive number.")

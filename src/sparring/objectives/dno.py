@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from sparring.core.batch import LossOutput, PairBatch
-from sparring.objectives.base import Objective, OptimizerFactory, contrast_metrics
+from sparring.objectives.base import Objective, OptimizerFactory, check_positive, contrast_metrics
 from sparring.policy.policy import Policy
 
 
@@ -37,6 +37,7 @@ class DNO(Objective):
 
     def __init__(self, policy: Policy, optimizer: OptimizerFactory, *, dno_eta: float) -> None:
         super().__init__(policy, optimizer)
+        check_positive(dno_eta=dno_eta)
         self.dno_eta = dno_eta
 
     def loss(self, batch: PairBatch) -> LossOutput:

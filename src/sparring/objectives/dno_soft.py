@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from sparring.core.batch import LossOutput, PairBatch
-from sparring.objectives.base import Objective, OptimizerFactory, contrast_metrics
+from sparring.objectives.base import Objective, OptimizerFactory, check_positive, contrast_metrics
 from sparring.policy.policy import Policy
 
 
@@ -45,6 +45,7 @@ class SoftDNO(Objective):
 
     def __init__(self, policy: Policy, optimizer: OptimizerFactory, *, dno_eta: float, reward_scale: float) -> None:
         super().__init__(policy, optimizer)
+        check_positive(dno_eta=dno_eta, reward_scale=reward_scale)
         self.dno_eta = dno_eta
         self.reward_scale = reward_scale
 
