@@ -98,13 +98,55 @@ def test_the_round_of_a_finished_run_is_a_record(tmp_path: Path) -> None:
     assert judgement.scores == (1.0, 4.0)
 
 
+def answered(a: str, b: str, logit: float) -> dict[str, Any]:
+    return {"prompt_id": "id-1", "response_a": a, "response_b": b, "logit": logit}
+
+
+def test_logits_of_both_orders_are_passed_on_and_averaged(tmp_path: Path) -> None:
+    rows = [answered("a", "b", 2.0), answered("b", "a", 1.0), answered("a", "b", 4.0)]  # a first: 3 on average
+    recorded = Recorded(write(tmp_path / "a.jsonl", rows))
+    (judgement,) = recorded([candidates("b", "a", "b")])
+    assert judgement.logits is not None
+    np.testing.assert_array_equal(judgement.logits, [[0.0, 1.0, 0.0], [3.0, 0.0, 3.0], [0.0, 1.0, 0.0]])
+    assert judgement.win[1, 0] == pytest.approx(1 / (1 + math.exp(-1)))  # (3 - 1) / 2
+    assert recorded.gives_logits
+
+
+def test_logits_of_one_order_are_not_enough(tmp_path: Path) -> None:
+    rows = [answered("a", "b", 2.0), answered("b", "a", 1.0), answered("a", "c", 1.0), answered("c", "a", 1.0)]
+    recorded = Recorded(write(tmp_path / "a.jsonl", [*rows, answered("b", "c", 1.0)]))
+    missing, whole = recorded([candidates("a", "b", "c"), candidates("c", "a")])
+    assert (missing.status, missing.logits) == ("not recorded", None)
+    assert whole.status == "ok"
+
+
+def test_wins_and_scores_are_no_logits(tmp_path: Path) -> None:
+    for rows in ([beats("a", "b", 0.9)], scored(a=1.0, b=2.0)):
+        recorded = Recorded(write(tmp_path / "a.jsonl", rows))
+        assert not recorded.gives_logits
+        assert recorded([candidates("a", "b")])[0].logits is None
+
+
+def test_a_round_that_has_logits_passes_them_on(tmp_path: Path) -> None:
+    rows = [{"prompt_id": "id-1", "index": i, "text": text} for i, text in enumerate("ab")]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "candidates.parquet")
+    judged = {"prompt_id": "id-1", "win": [[0.5, 0.9], [0.1, 0.5]], "scores": None, "status": "ok"}
+    logits = [[0.0, 1.5], [-0.5, 0.0]]
+    pq.write_table(pa.Table.from_pylist([judged | {"logits": logits}]), tmp_path / "judgements.parquet")
+    recorded = Recorded(str(tmp_path))
+    (judgement,) = recorded([candidates("b", "a")])
+    assert judgement.logits is not None
+    np.testing.assert_array_equal(judgement.logits, [[0.0, -0.5], [1.5, 0.0]])
+    assert recorded.gives_logits
+
+
 def memory(path: Path) -> tuple[int, int]:
     """Bytes that Python holds for the record at `path`, and the most it held while it read."""
     tracemalloc.start()
     try:
         recorded = Recorded(str(path))
         kept, peak = tracemalloc.get_traced_memory()
-        assert recorded.values
+        assert recorded.prompts
         return kept, peak
     finally:
         tracemalloc.stop()
@@ -146,6 +188,7 @@ def test_texts_do_not_stay_in_memory(tmp_path: Path, name: str, make: Callable[[
         ({"prompt": "Why?", "response": "a"}, "has None as 'score'; give a number"),
         ({"prompt": "Why?", "response": "a", "score": float("nan")}, "has nan as 'score'"),
         (beats("a", "b", 1.5), "'win' = 1.5; give a probability"),
+        (answered("a", "b", float("inf")), "has inf as 'logit'; give a number"),
         ({"prompt": "Why?", "response_a": "a", "win": 1.0}, "has no text in 'response_b'"),
     ],
 )
