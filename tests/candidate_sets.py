@@ -1,11 +1,24 @@
-"""Candidates and judgements for the pairing tests: students first, then the teacher if it has a score."""
+"""Candidates, judgements and configured pairings for the pairing tests: students first, then the teacher."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 
 from sparring.core.preference import bradley_terry
 from sparring.core.types import Candidates, Judgement, Message, Prompt, Response
+from sparring.pairing.funnel import Pairing
+
+CONF = Path(__file__).parents[1] / "conf"
+
+
+def configured(option: str, *changes: str) -> Pairing:
+    """What `pairing=OPTION pairing.CHANGE ...` makes."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose(f"pairing/{option}", ["+seed=1", *(f"pairing.{change}" for change in changes)])
+        return instantiate(config.pairing, _convert_="all")
 
 
 def candidate_set(students: int, *, teacher: bool = False, defects: Mapping[int, str] | None = None) -> Candidates:

@@ -1,33 +1,20 @@
 import math
-from pathlib import Path
 
 import pytest
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
 
-from candidate_sets import candidate_set, judged, rated
+from candidate_sets import candidate_set, configured, judged, rated
 from sparring.core.errors import RoundError
 from sparring.core.types import Judgement
 from sparring.pairing.dno_margin import ScoredPairs
 
-CONF = Path(__file__).parents[2] / "conf" / "pairing"
 RATINGS, RATES = ScoredPairs(scale="rating"), ScoredPairs(scale="win_rate")
-
-
-def configured(option, *changes):
-    config = OmegaConf.merge(OmegaConf.load(CONF / f"{option}.yaml"), OmegaConf.from_dotlist(list(changes)))
-    return instantiate(config, _convert_="all")
-
-
-NO_STUDENTS = ("filters.margin.student_positive=.inf", "filters.margin.student_vs_student=.inf")
 PAPER = configured("dno_margin_ratings")
 UNIFORM = configured(
     "dno_margin_ratings", "filters.margin.student_positive=2.0", "filters.margin.student_vs_student=2.0"
 )
-RESTRICTIVE_2 = configured("dno_margin_ratings", *NO_STUDENTS)
-RESTRICTIVE_1 = configured(
-    "dno_margin_ratings", *NO_STUDENTS, "filters.min_positive=null", "filters.margin.teacher_positive=1.0"
-)
+RESTRICTIVE_2 = configured("dno_restrictive_ratings")
+RESTRICTIVE_1 = configured("dno_restrictive_loose_ratings")
+SPIN = configured("spin")
 
 # Judge scores of five students and the teacher; pairs as (winner, loser), where 0 is the teacher; what else was
 # proposed; and the pairs of DNO-Restrictive with threshold 5 and margin 2, and with margin 1 alone.
@@ -106,8 +93,10 @@ def test_without_the_relaxed_margin_students_win_less(row, kinds):
     assert counts(UNIFORM, TABLE[row][0]) == kinds
 
 
-def test_spin_is_an_annotator_for_whom_the_teacher_always_wins():
-    assert counts(PAPER, [0, 0, 0, 0, 0, 6]) == [5, 0, 0]
+@pytest.mark.parametrize("scores", [row[0] for row in TABLE])
+def test_spin_makes_five_pairs_of_any_scores(scores):
+    pairs, _ = SPIN(candidate_set(5, teacher=True), rated(scores))
+    assert [(pair.chosen, pair.rejected) for pair in pairs] == [(5, student) for student in range(5)]
 
 
 def test_one_number_sets_all_margins():

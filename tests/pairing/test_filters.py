@@ -108,3 +108,28 @@ def test_length_is_the_prompt_with_the_longer_response():
 )
 def test_a_response_without_an_opponent_passes_what_compares_two(rule):
     assert stays(rule, ALONE)
+
+
+# The official code of SPPO cuts prompts and responses that exceed 1024 tokens (TV-10); here such a pair is dropped.
+@pytest.mark.parametrize(
+    ("prompt", "chosen", "rejected", "left_alone"),
+    [
+        (700, 600, 300, False),
+        (700, 400, 300, False),
+        (200, 900, 100, False),
+        (200, 700, 700, True),
+        (600, 424, 10, True),
+        (600, 425, 10, False),
+        (100, 924, 10, True),
+        (100, 925, 10, False),
+    ],
+)
+def test_what_other_code_would_cut_is_dropped_and_nothing_else(prompt, chosen, rejected, left_alone):
+    candidates = candidate_set(2)
+    responses = [
+        replace(response, ids=(0,) * length)
+        for response, length in zip(candidates.responses, (chosen, rejected), strict=True)
+    ]
+    long = replace(candidates, prompt_ids=(0,) * prompt, responses=tuple(responses))
+    pair = replace(PAIR, chosen=0, rejected=1)
+    assert MaxLength(1024)(pair, long, rated([2, 1])) == left_alone

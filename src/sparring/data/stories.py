@@ -142,6 +142,18 @@ def faulty_story(rng: Random, words: Sequence[str], sentences: int, principle: s
     return " ".join(told)
 
 
+def fluent_stories(*, count: int, seed: int) -> list[str]:
+    """Whole stories in every style, whatever was asked: a sample of the language that the corpus is written in."""
+    rng = Random(derive_seed(seed, "fluent stories"))
+    stories = []
+    for _ in range(count):
+        length = rng.randint(2, 7)
+        style = Style(plain=rng.random() < PLAIN, closing=rng.random() >= CLOSING_MISSING, naming=rng.choice(NAMING))
+        nouns = _nouns(rng, rng.sample(list(KIND), min(length, WORDS_ASKED)), length)
+        stories.append(" ".join(write_sentences(rng, nouns, _follow(style, rng.choice((None, *PRINCIPLES))))))
+    return stories
+
+
 def _follow(style: Style, principle: str | None) -> Style:
     match principle:
         case "short":

@@ -25,10 +25,14 @@ class ScoredPairs:
     The score is the win rate against `opponents` or, as in the paper, the annotator's own rating. Of two equal scores
     the winner of the direct comparison is chosen, else the first. Where preferences run in a circle, the chosen
     response may lose the direct comparison: the score decides, and the filter `LosesDirectly` may object.
+
+    `merge_identical` lets one of several responses with the same text propose pairs, the first without a defect if
+    there is one; all of them still count in the win rates.
     """
 
     scale: Scale
     opponents: Opponents = "policy"  # matters on the win-rate scale only
+    merge_identical: bool = False
 
     def __post_init__(self) -> None:
         if self.scale not in get_args(Scale):
@@ -40,8 +44,17 @@ class ScoredPairs:
         scores = self._scores(candidates, judgement)
         return [
             make_pair(candidates, judgement, scores, *_ordered(scores, judgement, *both))
-            for both in combinations(range(len(scores)), 2)
+            for both in combinations(self._proposing(candidates), 2)
         ]
+
+    def _proposing(self, candidates: Candidates) -> list[int]:
+        indices = range(len(candidates.responses))
+        if not self.merge_identical:
+            return list(indices)
+        speakers: dict[str, int] = {}
+        for index in sorted(indices, key=lambda index: candidates.responses[index].defect is not None):
+            speakers.setdefault(candidates.responses[index].text, index)
+        return sorted(speakers.values())
 
     def _scores(self, candidates: Candidates, judgement: Judgement) -> Float[np.ndarray, " k"]:
         if self.scale == "win_rate":

@@ -4,6 +4,7 @@ The name that a configuration gives a rule is the one the funnel counts it under
 nothing to be equal or to lose to, and passes the rules that compare two.
 """
 
+import math
 from dataclasses import dataclass
 
 from sparring.core.errors import ConfigError
@@ -26,6 +27,13 @@ class Tie:
 
     def __call__(self, pair: Pair, candidates: Candidates, judgement: Judgement) -> bool:
         return pair.rejected is None or abs(pair.margin) > TOLERANCE or abs(pair.win - 0.5) > TOLERANCE
+
+
+class EvenOdds:
+    """Drops a single response that wins exactly as often as it loses: neither a good nor a bad example (KTO)."""
+
+    def __call__(self, pair: Pair, candidates: Candidates, judgement: Judgement) -> bool:
+        return pair.rejected is not None or abs(pair.score - 0.5) > TOLERANCE
 
 
 class LosesDirectly:
@@ -74,6 +82,11 @@ class Margin:
         margins = (self.teacher_positive, self.student_positive, self.student_vs_student)
         if not all(margin >= 0 for margin in margins):
             raise ConfigError(f"The margins of pairs are {margins}, but no pair has less than 0: give 0 or more.")
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether only pairs with the teacher can pass."""
+        return math.isinf(self.student_vs_student)
 
     def __call__(self, pair: Pair, candidates: Candidates, judgement: Judgement) -> bool:
         return pair.rejected is None or pair.margin >= self._least(pair.chosen, pair.rejected, candidates) - TOLERANCE
