@@ -49,6 +49,13 @@ class CSVLog(Logger):
                 writer.writerow(HEADER)
             writer.writerows([step, current, name, value] for name, value in values.items())
 
+    def names(self) -> set[str]:
+        """Of all metrics that the run has logged so far."""
+        if not self.path.exists():
+            return set()
+        with self.path.open(newline="") as file:
+            return {row["name"] for row in csv.DictReader(file)}
+
     @rank_zero_only
     def forget_after(self, step: int) -> None:
         """Keep the header and whole rows of earlier steps only; what follows will be logged again."""

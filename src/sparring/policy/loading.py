@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from sparring.core.errors import ConfigError
-from sparring.core.seeding import torch_seed
+from sparring.core.torch_seeding import torch_seed
 from sparring.policy.policy import Policy
 
 if TYPE_CHECKING:

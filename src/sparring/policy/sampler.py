@@ -10,7 +10,8 @@ from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogit
 
 from sparring.core.collate import cut_batches
 from sparring.core.errors import ConfigError
-from sparring.core.seeding import derive_seed, torch_seed
+from sparring.core.seeding import derive_seed
+from sparring.core.torch_seeding import torch_seed
 from sparring.core.types import Candidates, Prompt, Response
 from sparring.policy.decoding import decode
 from sparring.policy.defects import find_defect
@@ -53,6 +54,11 @@ class Sampler:
             raise ConfigError(f"sampler.top_p is {self.top_p}; it must be above 0 and at most 1.")
         if self.top_k < 0:
             raise ConfigError(f"sampler.top_k is {self.top_k}; it must be 0 (off) or more.")
+
+    @property
+    def single(self) -> "Sampler":
+        """What samples the policy that it is given, with these settings; a mixture samples others."""
+        return self
 
     def __call__(
         self, policy: Policy, prompts: Sequence[Prompt], *, seed: int, on_tokens: Callable[[int], object] = ignore
