@@ -73,6 +73,11 @@ def run_command(directory: Path, *arguments: str, run: str = "small") -> Outcome
 
 
 @pytest.fixture(scope="session")
+def command() -> Callable[..., Outcome]:
+    return run_command
+
+
+@pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return story_model(tmp_path_factory.mktemp("model"))
 

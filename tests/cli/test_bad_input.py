@@ -15,6 +15,7 @@ import torch
 
 from sparring.cli.run_directory import claimed
 from sparring.cli.show import show
+from sparring.cli.train import conf_directory
 from sparring.core.errors import DataError
 from sparring.pairing.funnel import Funnel
 
@@ -26,7 +27,7 @@ REFUSED = {
     "+callbacks.export.merge=true": ["callbacks.export", "did you mean 'merge_lora'?"],
     "sampler.num_generation=3": ["sampler", "did you mean 'num_generations'?"],
     "objctive=dno": ["did you mean 'objective'?"],
-    "objective=foo": ["objective=foo", "dno, dno_soft, sft"],
+    "objective=foo": ["objective=foo", "dno, dno_soft, ipo"],
     "model/lora=foo": ["model/lora=foo", "default, none"],
     "experiment=foo": ["experiment=foo", "quickstart"],
     "+sweeps=foo": ["sweeps=foo", "quickstart_seeds"],
@@ -64,6 +65,14 @@ REFUSED = {
     "prompts.validation=0": ["no held-out prompts", "callbacks.win_rate=null"],
     "rollout=supervised callbacks.win_rate=null": ["DNO compares two responses", "objective=sft"],
     "objective=dno_soft pairing=all_pairs": ["SoftDNO", "rollout.replay=0"],
+    "pairing.win_rate_mode=aggregated_code": ["win_rate_mode=aggregated_code", "Panel", "pairwise_sym"],
+    "pairing.win_rate_mode=mean": ["pairing.win_rate_mode is 'mean'", "'aggregated_code'"],
+    "pairing=spin rollout.teacher=false": ["teachers' answers", "rollout.teacher is false"],
+    "pairing=dno_restrictive rollout.teacher=false": ["teachers' answers", "rollout.teacher is false"],
+    "rollout.annotator=null": ["rollout.annotator is null", "compares responses"],
+    "pairing=random_as_many pairing.strategy.free_of=[foo]": ["free_of names 'foo'", "margin"],
+    "rollout=recorded_pairs rollout.path=nothing.parquet": ["No file is at nothing.parquet"],
+    "rollout=recorded_rounds rollout.run=nothing": ["nothing has no finished round"],
     "sampler.num_generations=1": ["sampler.num_generations is 1", "num_generations=2"],
     "sampler.max_new_tokens=250": ["prompt ", "max_new_tokens=250", "context of 256"],
     "prompts.split=disjoint prompts.train=1": ["1 prompts", "prompts.split=same"],
@@ -88,6 +97,12 @@ def test_a_run_needs_a_name(train):
     outcome = train("rounds=1")
     assert "run_name must be given" in outcome.sentence
     assert "experiment=NAME" in outcome.sentence
+
+
+@pytest.mark.parametrize("experiment", ["nash_lab", "study"])
+def test_a_setting_for_several_methods_needs_one(train, experiment):
+    outcome = train(f"experiment={experiment}", "hydra.mode=RUN")
+    assert outcome.sentence.endswith("choose one with arm=NAME, or name your own with arm_name.")
 
 
 @pytest.mark.parametrize("holds", [None, "config.json"])
@@ -132,6 +147,14 @@ def test_prompts_that_cannot_be_used_are_refused_by_place(on_file, tmp_path, lin
     outcome = on_file(f"prompts.path={path}")
     for part in parts:
         assert part in outcome.sentence
+    assert outcome.made == []
+
+
+def test_a_pairing_for_teachers_needs_prompts_with_one(on_file, tmp_path):
+    path = tmp_path / "prompts.jsonl"
+    path.write_text("".join(f'{{"prompt": "tell {number}"}}\n' for number in range(4)))
+    outcome = on_file(f"prompts.path={path}", "arm=spin", "rounds=1")
+    assert "no prompt of round 0 has one" in outcome.sentence
     assert outcome.made == []
 
 
@@ -238,7 +261,18 @@ def test_the_installed_command_says_one_sentence_too(tmp_path):
     )
     assert result.returncode == 2
     assert result.stdout == ""
-    assert result.stderr == "sparring: there is no objective=foo; choose one of dno, dno_soft, sft.\n"
+    names = ", ".join(sorted(path.stem for path in (conf_directory() / "objective").glob("*.yaml")))
+    assert result.stderr == f"sparring: there is no objective=foo; choose one of {names}.\n"
+
+
+def test_a_reader_who_has_seen_enough_is_no_error(tmp_path):
+    process = subprocess.Popen(
+        command_line("train", "--help"), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.communicate()[1] == ""
+    assert process.returncode == 141  # as of a process that SIGPIPE ended
 
 
 def test_an_unknown_command_is_refused(tmp_path):
@@ -287,8 +321,20 @@ def test_a_damaged_checkpoint_is_named(small):
     assert "last.ckpt is damaged" in small("rounds=1").sentence
 
 
+def test_what_a_killed_process_was_writing_within_what_it_was_writing_is_cleared(small):
+    run = small("rounds=1").run
+    summary = run / "summary.json"
+    summary.write_text(summary.read_text().replace("finished", "running"))
+    (run / ".mixture.tmp").mkdir()
+    (run / ".mixture.tmp" / ".mixture.json.99.tmp").write_text("{")
+    outcome = small("rounds=1")
+    assert outcome.status == 0, outcome.errors
+    assert not (run / ".mixture.tmp").exists()
+
+
 def test_a_refused_run_leaves_no_directory(small):
     assert not small("rollout.replay=3.0").run.exists()
+    assert not small("rollout=recorded_pairs").run.exists()  # without its path, which is noticed first of all
 
 
 def test_a_prompt_before_the_first_is_refused(small):

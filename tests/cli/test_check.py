@@ -27,6 +27,11 @@ from sparring.core.errors import ConfigError
         (1, str | Sequence[str], False),
         (["a"], str | Sequence[str], True),
         (["a"], str, False),
+        ([1], str | Sequence[str], False),
+        ([True], Sequence[str], False),  # what YAML makes of an unquoted yes
+        ([[0.5, 1], [0]], Sequence[Sequence[float]], True),
+        ([[0.5, "1"]], Sequence[Sequence[float]] | None, False),
+        ([{"_target_": "x"}], Sequence[Path], True),
         ({"a": 1}, Mapping[str, int], True),
         ({"_target_": "x"}, Path, True),  # a node, whose target tells what comes out
         ({"_target_": "x"}, int, False),
@@ -48,6 +53,14 @@ def test_nodes_are_checked_however_deep():
 def test_a_target_that_is_no_name_is_refused_by_place():
     with pytest.raises(ConfigError, match=r"^objective\._target_ is 'no\.such\.thing', which cannot be imported\.$"):
         check_targets({"objective": {"_target_": "no.such.thing"}})
+
+
+def test_a_list_is_refused_for_what_it_holds():
+    node = {"_target_": "sparring.games.catalogue.table", "labels": ["a", "b"], "matrix": [[0.5, "x"], [0.5, 0.5]]}
+    with pytest.raises(ConfigError, match=r"it must be a list of lists of numbers\.$"):
+        check_targets(node, "games.one")
+    with pytest.raises(ConfigError, match=r"^games\.one\.labels is \[1, 2\]; it must be a list of texts\.$"):
+        check_targets(node | {"labels": [1, 2]}, "games.one")
 
 
 def test_a_target_that_takes_any_name_takes_any_name():

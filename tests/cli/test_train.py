@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -170,8 +171,25 @@ def test_supervised_training_samples_nothing_and_imitates_the_teacher(small):
     assert "train/logps/chosen" in metric_names(outcome.run)
 
 
-def test_supervised_training_has_no_annotator_to_measure_with(small):
-    assert "callbacks.win_rate=null" in small("objective=sft", "rollout=supervised").sentence
+def test_supervised_training_is_measured_like_self_play(small):
+    outcome = small("rounds=1", "objective=sft", "rollout=supervised", "callbacks.payoff_matrix=null")
+    assert outcome.status == 0, outcome.errors
+    [entry] = read(outcome.run / "summary.json")["rounds"]
+    assert entry["judge_calls"] == 0
+    assert entry["evaluation_judge_calls"] > 0
+    assert 0 <= entry["win_rate_vs_base"] <= 1
+
+
+def test_a_second_annotator_measures_and_does_not_train(small):
+    alone = small("rounds=1", "run_name=alone", "callbacks.win_rate.second_annotator=null", run="alone")
+    both = small("rounds=1", "callbacks.win_rate.second_annotator=${annotator}")
+    assert both.status == alone.status == 0, both.errors
+    [entry], [without] = (read(outcome.run / "summary.json")["rounds"] for outcome in (both, alone))
+    assert entry["second_annotator"]["win_rate_vs_base"] == entry["win_rate_vs_base"] == without["win_rate_vs_base"]
+    assert entry["evaluation_judge_calls"] == 2 * without["evaluation_judge_calls"]
+    rows = list(read_rows(both.run / "evaluation/round-000.parquet"))
+    assert {(row["annotator"], row["against"]) for row in rows} == {("first", "base"), ("second", "base")}
+    assert np.mean([row["win"] for row in rows]) == pytest.approx(entry["win_rate_vs_base"])
 
 
 def test_the_initial_policy_can_stay_the_reference(small):
@@ -181,6 +199,107 @@ def test_the_initial_policy_can_stay_the_reference(small):
     assert tables[0]["logp"].equals(tables[0]["ref_logp"])
     assert not tables[1]["logp"].equals(tables[1]["ref_logp"])
     assert read(outcome.run / "rounds/round-001/manifest.json")["reference"] == "initial"
+
+
+# ---------------------------------------------------------------- distance to Nash
+
+
+def test_at_the_end_all_policies_meet_and_the_distance_to_nash_is_reported(finished):
+    summary = read(finished.run / "summary.json")
+    payoff = summary["payoff"]
+    assert [player["label"] for player in payoff["players"]] == ["base", "round 0", "round 1", "teacher"]
+    assert (payoff["prompts"], payoff["samples_per_prompt"]) == (4, 1)
+    assert payoff["judge_calls"] == 4 * (4 * 3 // 2)
+    # The panel judges every two responses by themselves, so that the joint judgement repeats each round's.
+    for rounds, entry in enumerate(summary["rounds"], start=1):
+        assert payoff["win"][rounds][0] == pytest.approx(entry["win_probability_vs_base"])
+    assert payoff["improvement"][1]["win"] == payoff["win"][2][1]
+    for group in ("rounds", "all"):
+        assert sum(payoff["nash"][group]["weights"].values()) == pytest.approx(1)
+    last = payoff["exploitability"]["rounds"]["round 1"]["value"]
+    assert last == pytest.approx(max(0, *(2 * payoff["win"][rival][2] - 1 for rival in range(3))))
+    assert payoff["mixtures"]["uniform"]["weights"] == pytest.approx(
+        dict.fromkeys(("base", "round 0", "round 1"), 1 / 3)
+    )
+    assert (finished.run / "evaluation/payoff.png").exists()
+    assert "distance to Nash, 4 held-out prompts" in finished.output
+
+
+def test_best_of_n_joins_the_game_where_samples_can_be_halved(small):
+    outcome = small("rounds=1", "callbacks.win_rate.samples_per_prompt=4")
+    assert outcome.status == 0, outcome.errors
+    payoff = read(outcome.run / "summary.json")["payoff"]
+    labels = [player["label"] for player in payoff["players"]]
+    assert labels == ["base", "round 0", "teacher", "best of 2, base", "best of 2, round 0"]
+    win = np.array(payoff["win"])
+    assert np.allclose(win + win.T, 1)
+
+
+def test_a_mixture_of_rounds_is_exported_and_sampled_by_another_run(small):
+    first = small("callbacks.export.mixture=uniform", "objective.optimizer.lr=1e-2")
+    assert first.status == 0, first.errors
+    members = read(first.run / "mixture/mixture.json")["members"]
+    assert [(member["rounds"], member["weight"]) for member in members] == [(n, pytest.approx(1 / 3)) for n in range(3)]
+    policies = [load_policy(str(first.run / "mixture" / member["policy"])).fingerprint() for member in members]
+    assert policies == [member["fingerprint"] for member in members]
+    assert len(set(policies)) == 3
+
+    second = small(
+        "rounds=1", "sampler=mixture", f"sampler.mixture.path={first.run}/mixture", "run_name=second", run="second"
+    )
+    assert second.status == 0, second.errors
+    assert (
+        read(second.run / "rounds/round-000/manifest.json")["sampler"]["mixture"]["weights"]
+        == [pytest.approx(1 / 3)] * 3
+    )
+
+
+def test_a_nash_mixture_has_the_weights_of_the_payoff_matrix(small):
+    outcome = small("callbacks.export.mixture=nash", "objective.optimizer.lr=1e-2")
+    assert outcome.status == 0, outcome.errors
+    weights = list(read(outcome.run / "summary.json")["payoff"]["nash"]["rounds"]["weights"].values())
+    members = read(outcome.run / "mixture/mixture.json")["members"]
+    assert {m["rounds"]: m["weight"] for m in members} == {
+        n: pytest.approx(w) for n, w in enumerate(weights) if w > 1e-6
+    }
+
+
+def test_a_nash_mixture_needs_the_payoff_matrix(small):
+    sentence = small("callbacks.export.mixture=nash", "callbacks/payoff_matrix=none").sentence
+    assert "callbacks/payoff_matrix=default" in sentence
+
+
+# ---------------------------------------------------------------- stop rules
+
+
+def test_a_rule_stops_a_run_which_other_rules_continue(small):
+    rule = "+callbacks.stop_rules.drift"
+    stopped = small(f"{rule}.metric=eval/kl_vs_previous", f"{rule}.above=-100")
+    assert re.match(r"stop rule 'drift': eval/kl_vs_previous is \S+ in round 0, above -100; ", stopped.sentence)
+    summary = read(stopped.run / "summary.json")
+    assert (summary["status"], summary["reason"]) == ("stopped", stopped.sentence)
+    assert [entry["round"] for entry in summary["rounds"]] == [0]
+    assert "eval/kl_vs_previous" in metric_names(stopped.run)
+    assert not (stopped.run / "rounds/round-001").exists()
+
+    assert small(f"{rule}.metric=eval/kl_vs_previous", f"{rule}.above=-100").sentence == stopped.sentence
+    resumed = small(f"{rule}.metric=eval/kl_vs_previous", f"{rule}.above=100")
+    assert resumed.status == 0, resumed.errors
+    assert complete(resumed.run)
+    assert "reason" not in read(resumed.run / "summary.json")
+
+
+def test_a_rule_about_a_metric_that_nothing_logs_is_noticed_after_one_round(small):
+    rule = "+callbacks.stop_rules.drift"
+    outcome = small(f"{rule}.metric=eval/kl_vs_base_policy", f"{rule}.above=5")
+    assert "'eval/kl_vs_base_policy', which no round logs; did you mean 'eval/kl_vs_base'?" in outcome.sentence
+    assert small().status == 0
+
+
+def test_a_rule_without_a_bound_is_refused_before_work_starts(small):
+    outcome = small("+callbacks.stop_rules.drift.metric=eval/kl_vs_base")
+    assert "callbacks.stop_rules.drift has no bound" in outcome.sentence
+    assert outcome.made == []
 
 
 # ---------------------------------------------------------------- several runs

@@ -1,4 +1,4 @@
-"""From a configuration to objects: the only caller of `hydra.utils.instantiate`."""
+"""From a configuration to the objects of a run, which are checked against each other."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from hydra.utils import instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import Logger
 
@@ -16,19 +15,26 @@ from sparring.callbacks.csv_log import CSVLog
 from sparring.callbacks.reference_check import ReferenceCheck
 from sparring.callbacks.regenerate import Regenerate
 from sparring.callbacks.step_log import StepLog
+from sparring.callbacks.stop_rules import StopRules, read_rules
 from sparring.callbacks.summary import Summary
 from sparring.cli.check import check_targets
+from sparring.cli.make import make
 from sparring.core.errors import ConfigError, DataError
 from sparring.core.protocols import PromptSource
 from sparring.core.types import Prompt
 from sparring.data.datamodule import RoundDataModule
 from sparring.data.rounds import RoundStore
 from sparring.objectives.base import Objective
+from sparring.pairing.funnel import Pairing
+from sparring.policy.mixture import MixtureSampler
 from sparring.policy.policy import Policy
 from sparring.policy.room import check_prompts
+from sparring.policy.sampler import Sampler
 from sparring.rollout.chunks import chunk_ranges
 from sparring.rollout.context import Rollout
 from sparring.rollout.preference import PreferenceRollout
+from sparring.rollout.recorded_pairs import RecordedPairs
+from sparring.rollout.recorded_rounds import RecordedRounds
 from sparring.rollout.supervised import SupervisedRollout
 
 
@@ -47,9 +53,12 @@ def build(cfg: dict[str, Any], run: Path, *, progress_bar: bool) -> Experiment:
     """
     check_targets(cfg)
     L.seed_everything(cfg["seed"], verbose=False)
-    rollout: Rollout = make(cfg["rollout"])
+    parts = Parts(cfg)
+    rollout: Rollout = parts.make(cfg["rollout"])
     policy: Policy = make(cfg["model"])
     check_source(policy, rollout, rounds=cfg["rounds"])
+    if cfg["callbacks"]["win_rate"] is not None:
+        check_held_out(policy, rollout, parts.sampler)
     objective: Objective = make(cfg["objective"])(policy)
     check_objective(objective, rollout)
     data = RoundDataModule(
@@ -65,7 +74,7 @@ def build(cfg: dict[str, Any], run: Path, *, progress_bar: bool) -> Experiment:
         max_epochs=cfg["rounds"] * cfg["stop_after_epochs"],
         accumulate_grad_batches=cfg["accumulate"],
         default_root_dir=run,
-        callbacks=_callbacks(cfg, run, rollout),
+        callbacks=_callbacks(cfg, run, rollout, parts, log),
         logger=log,
         reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,  # batches know their rank
@@ -77,9 +86,28 @@ def build(cfg: dict[str, Any], run: Path, *, progress_bar: bool) -> Experiment:
     return Experiment(trainer, objective, data, log)
 
 
-def make(node: dict[str, Any]) -> Any:
-    """What a `_target_` node describes; containers arrive as plain lists and dictionaries."""
-    return instantiate(node, _convert_="all")
+class Parts:
+    """Objects that several nodes name, like the annotator: built once, when first asked for, and shared."""
+
+    def __init__(self, cfg: dict[str, Any]) -> None:
+        self._nodes = [cfg[name] for name in ("prompts", "sampler", "annotator")]
+        self._built: dict[int, Any] = {}
+
+    def make(self, node: dict[str, Any], **given: Any) -> Any:
+        """`make(node)` with the shared parts among its keys."""
+        shared = {key: self._part(value) for key, value in node.items() if value in self._nodes}
+        own = {key: value for key, value in node.items() if key not in shared}
+        return make({**own, "_partial_": True})(**shared, **given)
+
+    @property
+    def sampler(self) -> Sampler:
+        return self._part(self._nodes[1])
+
+    def _part(self, node: dict[str, Any]) -> Any:
+        number = self._nodes.index(node)
+        if number not in self._built:
+            self._built[number] = make(node)
+        return self._built[number]
 
 
 def make_loggers(cfg: dict[str, Any], run: Path, identity: str) -> list[Logger]:
@@ -100,52 +128,69 @@ def make_trainer(node: dict[str, Any], **given: Any) -> L.Trainer:
         raise ConfigError(f"the trainer cannot be built: {reason.rstrip('.!')}; see the keys of trainer.") from error
 
 
-def _callbacks(cfg: dict[str, Any], run: Path, rollout: Rollout) -> list[L.Callback]:
-    """In the order in which they act: log a step, save, measure, sum up, make the next round, export."""
+def _callbacks(cfg: dict[str, Any], run: Path, rollout: Rollout, parts: Parts, log: CSVLog) -> list[L.Callback]:
+    """In the order in which they act: log a step, save, measure, sum up, stop, make the next round, export."""
     nodes = dict(cfg["callbacks"])
-    for name in ("checkpoint", "round_optimizer"):
-        if nodes[name] is None:
-            raise ConfigError(f"callbacks.{name} is null, but no run goes without it; leave it on.")
+    check_callbacks(nodes)
     epochs: dict[str, Any] = {"epochs_per_round": cfg["stop_after_epochs"]}
     checkpoint: RoundCheckpoint = make(nodes.pop("checkpoint"))(run / "checkpoints", **epochs)
     callbacks: list[L.Callback] = [make(nodes.pop("round_optimizer"))(**epochs), StepLog(), checkpoint]
-    win_rate, export = nodes.pop("win_rate"), nodes.pop("export")
-    if isinstance(rollout, PreferenceRollout):
-        callbacks.append(ReferenceCheck(reference=rollout.reference, **epochs))
-        if win_rate is not None:
-            if not len(rollout.prompts.validation):
-                raise ConfigError(
-                    "there are no held-out prompts to measure win rates on; raise prompts.validation, "
-                    "or set callbacks.win_rate=null."
-                )
-            callbacks.append(
-                make(win_rate)(
-                    run / "evaluation",
-                    prompts=rollout.prompts,
-                    sampler=rollout.sampler,
-                    annotator=rollout.annotator,
-                    seed=cfg["seed"],
-                    **epochs,
-                )
-            )
-    elif win_rate is not None:
-        raise ConfigError("this rollout has no annotator to measure win rates with; set callbacks.win_rate=null.")
-    callbacks.append(Summary(run))
-    callbacks.append(Regenerate(rollout, seed=cfg["seed"], initial_policy=checkpoint.policy_path(0), **epochs))
+    win_rate, payoff, export = (nodes.pop(name) for name in ("win_rate", "payoff_matrix", "export"))
+    exploitability, rules = nodes.pop("exploitability"), read_rules(nodes.pop("stop_rules"))
+    if isinstance(rollout, PreferenceRollout | RecordedPairs | RecordedRounds):
+        callbacks.append(ReferenceCheck(every_round=rollout.policy_is_reference, **epochs))
+    if win_rate is not None:
+        given = {"seed": cfg["seed"], "policy_path": checkpoint.policy_path, **epochs}
+        callbacks.append(parts.make(win_rate, directory=run / "evaluation", **given))
+    if exploitability is not None:
+        callbacks.append(parts.make(exploitability, directory=run / "evaluation", **epochs))
+    callbacks += [Summary(run), StopRules(rules, log=log, **epochs)]
+    callbacks.append(Regenerate(rollout, seed=cfg["seed"], policy_path=checkpoint.policy_path, **epochs))
+    if win_rate is not None and payoff is not None:
+        callbacks.append(parts.make(payoff, directory=run / "evaluation", seed=cfg["seed"], **epochs))
     if export is not None:
-        callbacks.append(make(export)(run / "export"))
+        callbacks.append(make(export)(run, policy_path=checkpoint.policy_path, **epochs))
     return callbacks + [make(node) for node in nodes.values() if node is not None]
+
+
+def check_callbacks(nodes: dict[str, Any]) -> None:
+    """What cannot be switched off, and what callbacks need of each other."""
+    for name in ("checkpoint", "round_optimizer"):
+        if nodes[name] is None:
+            raise ConfigError(f"callbacks.{name} is null, but no run goes without it; leave it on.")
+    export, unmeasured = nodes["export"], nodes["win_rate"] is None or nodes["payoff_matrix"] is None
+    if export is not None and export["mixture"] == "nash" and unmeasured:
+        raise ConfigError(
+            "callbacks.export.mixture=nash takes its weights from the payoff matrix, which is off; leave "
+            "callbacks.win_rate on and add callbacks/payoff_matrix=default, or set callbacks.export.mixture=uniform."
+        )
 
 
 def check_objective(objective: Objective, rollout: Rollout) -> None:
     """What the objective needs of the data, and its optimiser, which Lightning would build after the first round."""
     name = type(objective).__name__
-    if objective.needs_rejected and not isinstance(rollout, PreferenceRollout):
+    pairing: Pairing | None = getattr(rollout, "pairing", None)
+    paired = not isinstance(rollout, SupervisedRollout) if pairing is None else pairing.paired
+    if objective.needs_rejected and not paired:
         raise ConfigError(
-            f"objective {name} compares two responses, but this rollout makes single ones; "
-            "use objective=sft, or rollout=preference."
+            f"objective {name} compares two responses, but "
+            + (
+                "this rollout makes single ones; use objective=sft, or rollout=preference."
+                if pairing is None
+                else "this pairing makes single ones; use pairing=best_vs_worst, or objective=sppo or kto."
+            )
         )
-    if objective.needs_win_rates and isinstance(rollout, PreferenceRollout) and rollout.replay:
+    if paired and not objective.takes_rejected:
+        raise ConfigError(
+            f"objective {name} takes single responses, but this run makes pairs; "
+            "use rollout=preference pairing=every_response."
+        )
+    if objective.needs_win_rates and pairing is None:
+        raise ConfigError(
+            f"objective {name} regresses on win rates against the round's policy, which this rollout does not give; "
+            "use rollout=preference, or an objective of pairs alone, such as dno or sppo_hard."
+        )
+    if objective.needs_win_rates and getattr(rollout, "replay", 0):
         raise ConfigError(
             f"objective {name} regresses on win rates against the round's own policy, which replayed pairs lack; "
             "set rollout.replay=0."
@@ -158,20 +203,56 @@ def check_objective(objective: Objective, rollout: Rollout) -> None:
 
 def check_source(policy: Policy, rollout: Rollout, *, rounds: int) -> None:
     """Every prompt of every round fits the policy's context beside its answers, and there is something to train on."""
+    if isinstance(rollout, RecordedPairs | RecordedRounds):
+        rollout.check(policy, rounds=rounds)
+        return
     source: PromptSource = rollout.prompts
     for index in range(rounds):
         if len(source.for_round(index)) == 0:
             raise DataError(f"round {index} has no prompts; give more prompts, or fewer rounds.")
     training = (source.for_round(index) for index in range(rounds))
     if isinstance(rollout, PreferenceRollout):
+        check_pairing(rollout, source.for_round(0))
+        if isinstance(rollout.sampler, MixtureSampler):
+            rollout.sampler.check(policy)
         max_new_tokens = rollout.sampler.max_new_tokens
-        for prompts in distinct([source.validation], rollout.chunk_size):
-            check_prompts(policy, prompts, max_new_tokens=max_new_tokens, teacher=False)
         for prompts in distinct(training, rollout.chunk_size):
             check_prompts(policy, prompts, max_new_tokens=max_new_tokens, teacher=rollout.teacher)
     elif isinstance(rollout, SupervisedRollout):
         for prompts in distinct(training, rollout.chunk_size):
             check_prompts(policy, prompts, max_new_tokens=0, teacher=True)
+
+
+def check_pairing(rollout: PreferenceRollout, prompts: Sequence[Prompt]) -> None:
+    """What the pairing needs of the annotator and of the first round's prompts."""
+    mode, name = rollout.pairing.win_rate_mode, type(rollout.annotator).__name__
+    if mode != "pairwise_sym" and not getattr(rollout.annotator, "gives_logits", False):
+        raise ConfigError(
+            f"pairing.win_rate_mode={mode} reads a pair ranker's logits, which annotator {name} does not give; "
+            "use pairing.win_rate_mode=pairwise_sym, or an annotator that gives logits."
+        )
+    if not rollout.pairing.needs_teacher:
+        return
+    if not rollout.teacher:
+        raise ConfigError("this pairing needs teachers' answers, but rollout.teacher is false; set it to true.")
+    if all(prompt.teacher is None for prompt in prompts):
+        raise DataError(
+            "this pairing needs teachers' answers, but no prompt of round 0 has one; give prompts with a teacher, "
+            "or choose another pairing."
+        )
+
+
+def check_held_out(policy: Policy, rollout: Rollout, sampler: Sampler) -> None:
+    """There are prompts to measure on, and they fit the policy's context beside their answers."""
+    held_out = rollout.prompts.validation
+    if not len(held_out):
+        raise ConfigError(
+            "there are no held-out prompts to measure win rates on; raise prompts.validation, "
+            "or set callbacks.win_rate=null."
+        )
+    for positions in chunk_ranges(len(held_out), 1024):
+        prompts = [held_out[i] for i in positions]
+        check_prompts(policy, prompts, max_new_tokens=sampler.max_new_tokens, teacher=False)
 
 
 def distinct(tables: Iterable[Sequence[Prompt]], chunk_size: int) -> Iterator[list[Prompt]]:

@@ -5,7 +5,7 @@ business.
 """
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from inspect import Parameter, signature
 from types import NoneType, UnionType
@@ -19,6 +19,7 @@ from sparring.core.errors import ConfigError
 _COUNTS = ("rounds", "stop_after_epochs", "schedule_total_epochs", "batch_size", "accumulate")
 _HYDRAS_OWN = ("_target_", "_partial_", "_convert_", "_recursive_")
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", NoneType: "null"}
+_MANY = {int: "whole numbers", float: "numbers", str: "texts"}
 
 
 def check_run(cfg: Mapping[str, Any]) -> None:
@@ -37,6 +38,16 @@ def check_run(cfg: Mapping[str, Any]) -> None:
         raise ConfigError(f"resume is {cfg['resume']!r}; it must be 'auto' or 'never'.")
     if not isinstance(cfg["overwrite"], bool):
         raise ConfigError(f"overwrite is {cfg['overwrite']!r}; it must be true or false.")
+    if cfg["study"] is not None:
+        _check_study(cfg["study"])
+
+
+def _check_study(node: object) -> None:
+    if not (isinstance(node, Mapping) and node.keys() == {"name", "baseline", "claims", "given"}):
+        raise ConfigError(f"study is {node!r}; it must be null, or have the keys name, baseline, claims and given.")
+    for claim in node["claims"]:
+        if not (isinstance(claim, Mapping) and claim.keys() == {"claim", "arm", "against"}):
+            raise ConfigError(f"study.claims has {claim!r}; each claim must have the keys claim, arm and against.")
 
 
 def _require_whole(name: str, value: object, *, least: int) -> None:
@@ -91,10 +102,12 @@ def _annotation(parameter: Parameter, target: Any) -> Any:
 
 def fits(value: Any, allowed: Any) -> bool:
     """Whether `value` may stand where `allowed` is annotated; True where only a call can tell."""
-    if allowed is Any or (isinstance(value, Mapping | list) and allowed not in _WORDS):
-        return True
     if get_origin(allowed) in (Union, UnionType):
         return any(fits(value, part) for part in get_args(allowed))
+    if isinstance(value, list) and get_origin(allowed) is Sequence:
+        return all(fits(item, part) for part in get_args(allowed) for item in value)
+    if allowed is Any or (isinstance(value, Mapping | list) and allowed not in _WORDS):
+        return True
     if get_origin(allowed) is Literal:
         return value in get_args(allowed)
     if allowed is None:
@@ -109,7 +122,13 @@ def _described(allowed: Any) -> str:
     parts = get_args(allowed) if get_origin(allowed) in (Union, UnionType) else (allowed,)
     choices = [repr(choice) for part in parts if get_origin(part) is Literal for choice in get_args(part)]
     words = choices + [_WORDS[part] for part in parts if part in _WORDS]
+    words += [f"a list of {_items(part)}" for part in parts if get_origin(part) is Sequence]
     return " or ".join(words) if words else "a node with a _target_"
+
+
+def _items(allowed: Any) -> str:
+    [item] = get_args(allowed)
+    return f"lists of {_items(item)}" if get_origin(item) is Sequence else _MANY.get(item, "nodes with a _target_")
 
 
 def suggestion(name: str, known: Iterable[object]) -> str:

@@ -52,6 +52,15 @@ def explain(error: BaseException) -> str:
     return ": ".join(line.rstrip(".:") for line in lines if line) + "."
 
 
+def reason_of(error: BaseException) -> str:
+    """Why a run ended, for its summary."""
+    if isinstance(error, SparringError):
+        return str(error)
+    if isinstance(error, Exception):
+        return f"{type(error).__name__}: {_first_line(error)}"
+    return "it was ended from outside."
+
+
 def _is_bug(error: BaseException) -> bool:
     """Whether what a configuration names was called and failed otherwise than by refusing what it was given."""
     inner = next((link for link in _causes(error) if not isinstance(link, InstantiationException)), error)

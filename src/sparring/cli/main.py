@@ -9,6 +9,8 @@ USAGE = """usage: sparring COMMAND ...
 
   sparring train experiment=NAME [KEY=VALUE ...]   run self-play; the same command continues an interrupted run
   sparring show RUN [--prompt N]                   the rounds of a run, and one prompt followed through a round
+  sparring pair RUN [pairing=A,B KEY=VALUE ...]    other pairs of a run's stored judgements, their funnels side by side
+  sparring report DIR ... [KEY=VALUE ...]          runs joined into one table of arms, with intervals
   sparring --version
 
 `sparring train --help` lists the configuration groups and keys; `sparring train experiment=quickstart` is a first run.
@@ -16,6 +18,15 @@ USAGE = """usage: sparring COMMAND ...
 
 
 def main() -> None:
+    try:
+        _main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # who reads has seen enough, like `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains at its end
+        sys.exit(141)
+
+
+def _main() -> None:
     command, arguments = (sys.argv[1] if len(sys.argv) > 1 else "--help"), sys.argv[2:]
     if command in ("-h", "--help", "help"):
         print(USAGE, end="")
@@ -31,6 +42,14 @@ def main() -> None:
         from sparring.cli.show import main as show
 
         show(arguments)
+    elif command == "pair":
+        from sparring.cli.pair import main as pair
+
+        pair(arguments)
+    elif command == "report":
+        from sparring.cli.report import main as report
+
+        report(arguments)
     else:
         print(f"sparring: there is no command {command!r}; see sparring --help.", file=sys.stderr)
         sys.exit(2)

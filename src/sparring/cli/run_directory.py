@@ -17,11 +17,12 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from sparring.cli.saved_config import saved_config
 from sparring.core.errors import ConfigError, RoundError
 from sparring.core.files import atomic_path, read_json, write_json
 
-# Keys that say how to start, not what to run.
-_CONTROL = ("resume", "overwrite")
+# Keys that say how to start or when to stop, not what to run.
+_CONTROL = ("resume", "overwrite", "callbacks.stop_rules")
 _PACKAGES = ("sparring", "torch", "transformers", "lightning", "hydra-core", "peft", "datasets", "pyarrow", "numpy")
 
 
@@ -46,7 +47,7 @@ def record(cfg: DictConfig, run: Path) -> None:
         run.rename(deleted)  # in one step: a run that is half deleted could neither go on nor start over
     shutil.rmtree(deleted, ignore_errors=True)
     for leftover in list(run.rglob(".*.tmp")):  # what a killed process was writing
-        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)  # it may lie in another one
     if not config.exists():
         with atomic_path(config) as temporary:
             OmegaConf.save(cfg, temporary, resolve=True)
@@ -85,8 +86,6 @@ def claimed(run: Path) -> Iterator[None]:
             yield
         finally:
             lock.unlink(missing_ok=True)
-            if run.is_dir() and not any(run.iterdir()):  # Hydra makes it before anything is checked
-                run.rmdir()
 
 
 def global_step(checkpoint: Path) -> int:
@@ -110,10 +109,10 @@ def finished(run: Path) -> bool:
 
 
 def _same_config(cfg: DictConfig, config: Path) -> None:
-    old = _flat(OmegaConf.to_container(OmegaConf.load(config), resolve=True))
+    old = _flat(saved_config(config.parent))
     new = _flat(OmegaConf.to_container(cfg, resolve=True))
     differing = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
-    differing = [key for key in differing if key not in _CONTROL]
+    differing = [key for key in differing if not any(f"{key}.".startswith(f"{control}.") for control in _CONTROL)]
     if differing:
         changes = ", ".join(f"{key}: {old.get(key)} -> {new.get(key)}" for key in differing[:3])
         more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""

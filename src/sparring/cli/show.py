@@ -44,6 +44,7 @@ def show(run: Path, index: int | None, prompt: int) -> None:
     funnel = store.manifest(chosen)["funnel"]
     if "proposed" in funnel:
         out.print(f"\nround {chosen}\n{Funnel.from_dict(funnel).describe()}", highlight=False)
+    if "candidates.parquet" in store.manifest(chosen)["files"]:
         _print_prompt(out, store, chosen, prompt)
 
 
@@ -84,5 +85,7 @@ def _print_pairs(out: Console, store: RoundStore, index: int, prompt_id: str) ->
 
 
 def _pair_cells(row: dict[str, Any]) -> list[str]:
-    indices = [str(row["chosen_index"]), str(row["rejected_index"])]
-    return [*indices, row["kind"], f"{row['win']:.2f}", f"{row['margin']:.2f}"]
+    """Empty where a response stands alone."""
+    rejected, win, margin = row["rejected_index"], row["win"], row["margin"]
+    numbers = ["" if value is None else f"{value:.2f}" for value in (win, margin)]
+    return [str(row["chosen_index"]), "" if rejected is None else str(rejected), row["kind"], *numbers]

@@ -1,6 +1,7 @@
 """What a run looks like in a terminal."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,12 @@ COLUMNS = (
     "judge calls",
     "seconds",
 )
+GAME_COLUMNS = ("rounds", "first", "last", "last quarter", "average", "(exact)", "bound", "to exact", "to hard")
+GAME_NOTE = (
+    "last, average: the last policy and the average of all so far; (exact): the average of exact updates from the same "
+    "start; bound: what theory promises of it; to exact, to hard: mean total variation between a round's policy and "
+    "the exact and the hard-label update of the one before"
+)
 
 
 def console() -> Console:
@@ -28,19 +35,103 @@ def console() -> Console:
     return plain if plain.is_terminal else Console(width=120)
 
 
+def print_whole(out: Console, table: Table) -> None:
+    """Print a table of which no figure may be cut; a terminal that is too narrow breaks its lines instead."""
+    needed = out.measure(table, options=out.options.update(width=10_000)).maximum
+    wide = out if needed <= out.width else Console(width=needed)
+    wide.print(table)
+
+
 def print_rounds(run: Path, *, hint: bool = True) -> None:
     """The rounds of a run, and the command that looks further."""
     summary = read_json(run / "summary.json")
     table = Table(title=f"{run.name}: {summary['objective']}, {summary['status']}")
     for column in COLUMNS:
         table.add_column(column, justify="right")
-    for entry in summary["rounds"]:
+    for entry in thinned(summary["rounds"]):
         table.add_row(*_cells(entry))
     out = console()
     out.print(table)
+    if "games" in summary:
+        print_games([run])
+    if "reason" in summary:
+        out.print(f"stopped: {summary['reason']}", markup=False, highlight=False, soft_wrap=True)
+    if "payoff" in summary:
+        _print_payoff(out, summary["payoff"])
     if hint:
         by_uv = "uv run " if "UV_RUN_RECURSION_DEPTH" in os.environ else ""
         out.print(f"look further: {by_uv}sparring show {_short(run)}", highlight=False, soft_wrap=True)
+
+
+def thinned(rounds: Sequence[dict[str, Any]], most: int = 20) -> list[dict[str, Any]]:
+    """All of a few rounds; of many the first, the last and some between, evenly."""
+    if len(rounds) <= most:
+        return list(rounds)
+    return [rounds[round(place * (len(rounds) - 1) / (most - 1))] for place in range(most)]
+
+
+def print_games(runs: Sequence[Path]) -> None:
+    """How far each run is from the Nash equilibria of its games; exploitabilities, and total variations by round."""
+    table = Table(title="exploitability: 0 at a Nash equilibrium")
+    for column in ("run", "game"):
+        table.add_column(column, no_wrap=True)
+    for column in GAME_COLUMNS:
+        table.add_column(column, justify="right", no_wrap=True)
+    for run in runs:
+        for name, game in read_json(run / "summary.json").get("games", {}).items():
+            table.add_row(run.name, name, *_game_cells(game))
+    out = console()
+    print_whole(out, table)
+    out.print(GAME_NOTE, highlight=False, soft_wrap=True)
+
+
+def _game_cells(game: dict[str, Any]) -> list[str]:
+    last = game["exploitability"]
+    tail = last[-max(1, len(last) // 4) :]
+    bound = game["average_bound"][-1]
+    return [
+        f"{len(last) - 1}",
+        f"{last[0]:.3f}",
+        f"{last[-1]:.3f}",
+        f"{min(tail):.3f}-{max(tail):.3f}",
+        f"{game['average_exploitability'][-1]:.3f}",
+        f"{game['exact_average_exploitability'][-1]:.3f}",
+        "-" if bound is None else f"{bound:.3f}",
+        _mean(game["distance_to_exact"]),
+        _mean(game["distance_to_hard_labels"]),
+    ]
+
+
+def _mean(values: Sequence[float | None]) -> str:
+    there = [value for value in values if value is not None]
+    return f"{sum(there) / len(there):.4f}" if there else "-"
+
+
+def _print_payoff(out: Console, payoff: dict[str, Any]) -> None:
+    """How far each policy of the run, and two mixtures of them, are from Nash in the game between them.
+
+    A gap is an exploitability: by the rounds' policies alone, and by the teacher and best-of-n too.
+    """
+    table = Table(title=f"distance to Nash, {payoff['prompts']} held-out prompts")
+    table.add_column("policy")
+    for column in ("Nash weight", "gap to rounds", "95% interval", "gap to all", "95% interval", "best response"):
+        table.add_column(column, justify="right")
+    by_rounds, by_all = payoff["exploitability"]["rounds"], payoff["exploitability"]["all"]
+    weights = payoff["nash"]["rounds"]["weights"]
+    for label in by_all:
+        weight = f"{weights[label]:.2f}" if label in weights else ""
+        table.add_row(label, weight, *_gap(by_rounds[label]), *_gap(by_all[label]), by_all[label]["best_response"])
+    for name, mixture in payoff["mixtures"].items():
+        by = mixture["exploitability"]
+        table.add_row(f"{name} mixture", "", *_gap(by["rounds"]), *_gap(by["all"]), by["all"]["best_response"])
+    out.print(table)
+    point, significant = (len(payoff["cycles"][which]["triangles"]) for which in ("point", "significant"))
+    out.print(f"circles of three: {point}, of which beyond doubt (95 %): {significant}", highlight=False)
+
+
+def _gap(figures: dict[str, Any]) -> list[str]:
+    low, high = figures["ci95"]
+    return [f"{figures['value']:.3f}", f"{low:.3f} .. {high:.3f}"]
 
 
 def _short(run: Path) -> Path:

@@ -16,9 +16,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from sparring.cli.check import check_run
-from sparring.cli.explain import Stopped, one_sentence
+from sparring.cli.explain import Stopped, one_sentence, reason_of
 from sparring.core.errors import ConfigError
 from sparring.core.files import read_json
+
+_ended: list[Path] = []  # the runs of this command: a sweep has several
 
 
 def conf_directory(name: str = "conf") -> Path:
@@ -45,22 +47,34 @@ def main() -> None:
     """Entry point; leaves with status 2 and one sentence where the user can mend it, with 130 when interrupted."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach us whole, and leave as one sentence
     offer_sweeps()
+    _ended.clear()
     with one_sentence():
         hydra.main(config_path=str(conf_directory()), config_name="train", version_base="1.3")(task)()
+    if len(_ended) > 1:
+        from sparring.cli.tables import print_games
+
+        if games := [run for run in _ended if "games" in read_json(run / "summary.json")]:
+            print_games(games)
 
 
 def task(cfg: DictConfig) -> float | None:
-    with one_sentence():  # here too: Hydra prints lines of its own about an exception that leaves a job
-        return train(cfg)
+    run = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        with one_sentence():  # here too: Hydra prints lines of its own about an exception that leaves a job
+            return train(cfg, run)
+    finally:
+        if run.is_dir() and not any(run.iterdir()):  # Hydra makes it before anything is checked
+            run.rmdir()
 
 
-def train(cfg: DictConfig) -> float | None:
-    """One run; returns the last held-out win rate against the base policy, for sweepers that optimise."""
+def train(cfg: DictConfig, run: Path) -> float | None:
+    """One run in directory `run`; returns the last held-out win rate against the base policy, for sweepers."""
+    give(cfg)
+    _require_arm(cfg)
     missing = OmegaConf.missing_keys(cfg)
     if missing:
         raise ConfigError(f"{', '.join(sorted(missing))} must be given, for example {sorted(missing)[0]}=VALUE.")
     _refuse_subprocesses_in_sweeps(cfg)
-    run = Path(HydraConfig.get().runtime.output_dir)
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # pyright: ignore[reportAssignmentType]
     check_run(config)
 
@@ -79,11 +93,20 @@ def train(cfg: DictConfig) -> float | None:
             if _main_process():
                 print(f"{run} is finished; resume=never overwrite=true runs it again.")
                 print_rounds(run)
+                _ended.append(run)
             return _last_win_rate(run)
         _fit(cfg, config, run)
     if _main_process():
         print_rounds(run)
+        _ended.append(run)
     return _last_win_rate(run)
+
+
+def give(cfg: DictConfig) -> None:
+    """Set what the run's study gives to its arm alone."""
+    arms = {} if cfg.study is None else cfg.study.get("given") or {}
+    for key, value in arms.get(cfg.arm_name, {}).items():
+        OmegaConf.update(cfg, key, value)
 
 
 def _fit(cfg: DictConfig, config: dict[str, Any], run: Path) -> None:
@@ -104,10 +127,10 @@ def _fit(cfg: DictConfig, config: dict[str, Any], run: Path) -> None:
         experiment.log.forget_after(0 if checkpoint is None else run_directory.global_step(checkpoint))
         trainer.fit(experiment.objective, datamodule=experiment.data, ckpt_path=checkpoint)
     except BaseException as error:
-        if trainer.strategy.launcher is not None:  # ranks that it started would wait for this one
-            trainer.strategy.launcher.kill(signal.SIGTERM)
+        if trainer.strategy.launcher is not None:  # ranks that it started would wait for this one, on SIGTERM too
+            trainer.strategy.launcher.kill(signal.SIGKILL)
         if _main_process():
-            write_summary(run, status="stopped", objective=objective)
+            write_summary(run, status="stopped", objective=objective, reason=reason_of(error))
         _finish_wandb(config, exit_code=1)
         # Lightning makes exits of the two, with status 1 and 0.
         if isinstance(error.__context__, KeyboardInterrupt):
@@ -136,6 +159,12 @@ def _finish_wandb(config: dict[str, Any], *, exit_code: int) -> None:
 def _last_win_rate(run: Path) -> float | None:
     rounds = read_json(run / "summary.json")["rounds"]
     return rounds[-1].get("win_rate_vs_base") if rounds else None
+
+
+def _require_arm(cfg: DictConfig) -> None:
+    """A setting that names its runs after methods is none by itself."""
+    if cfg.arm_name is None and "${arm_name}" in str(OmegaConf.to_container(cfg)["run_name"]):  # pyright: ignore
+        raise ConfigError("this experiment compares methods; choose one with arm=NAME, or name your own with arm_name.")
 
 
 def _refuse_subprocesses_in_sweeps(cfg: DictConfig) -> None:

@@ -1,0 +1,22 @@
+"""The configuration that a run has recorded, for those that come after it. Imports neither torch nor Hydra."""
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from yaml import YAMLError
+
+from sparring.core.errors import DataError
+
+
+def saved_config(run: Path) -> dict[str, Any]:
+    """As plain dictionaries; every reference in it was resolved when it was written."""
+    path = run / "config.yaml"
+    try:
+        config = OmegaConf.to_container(OmegaConf.load(path))
+    except (OSError, UnicodeDecodeError, YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path} cannot be read ({reason}); restore it, or leave the run out.") from error
+    if not isinstance(config, dict):
+        raise DataError(f"{path} is no configuration; restore it, or leave the run out.")
+    return {str(key): value for key, value in config.items()}
