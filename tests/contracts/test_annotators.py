@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from itertools import combinations
+from itertools import combinations, permutations
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,14 @@ def recorded_wins(directory: Path) -> Annotator:
     return recorded(directory, rows)
 
 
+def recorded_logits(directory: Path) -> Annotator:
+    rows = [
+        {"prompt_id": "0", "response_a": a, "response_b": b, "logit": float(i - 4)}
+        for i, (a, b) in enumerate(permutations(TEXTS, 2))
+    ]
+    return recorded(directory, rows)
+
+
 def recorded(directory: Path, rows: list[dict[str, object]]) -> Annotator:
     path = directory / "recorded.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -46,7 +54,7 @@ def candidates(*texts: str) -> Candidates:
     return Candidates(prompt, (), tuple(Response(text, (), "policy", "stop", 0.0) for text in texts))
 
 
-@pytest.mark.parametrize("make", [payoff_table, recorded_scores, recorded_wins])
+@pytest.mark.parametrize("make", [payoff_table, recorded_scores, recorded_wins, recorded_logits])
 def test_every_candidate_set_gets_a_valid_win_matrix_of_its_size(
     make: Callable[[Path], Annotator], tmp_path: Path
 ) -> None:
@@ -61,7 +69,7 @@ def test_every_candidate_set_gets_a_valid_win_matrix_of_its_size(
     assert (judgements[2].win == 0.5).all()
 
 
-@pytest.mark.parametrize("make", [payoff_table, recorded_scores, recorded_wins])
+@pytest.mark.parametrize("make", [payoff_table, recorded_scores, recorded_wins, recorded_logits])
 def test_the_order_of_candidates_only_reorders_the_matrix(make: Callable[[Path], Annotator], tmp_path: Path) -> None:
     annotator, order = make(tmp_path), [2, 0, 3, 1]
     straight, reordered = annotator([candidates(*TEXTS), candidates(*(TEXTS[i] for i in order))])

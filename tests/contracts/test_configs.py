@@ -2,6 +2,8 @@
 
 import inspect
 from collections.abc import Iterator
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from sparring.cli.check import check_run, check_targets
-from sparring.cli.train import conf_directory, offer_sweeps
+from sparring.cli.train import conf_directory, give, offer_sweeps
 
 torch.set_num_threads(1)
 
@@ -30,6 +32,15 @@ REQUIRED = {
     "prompts/jsonl": {"prompts.path": "prompts.jsonl"},
     "prompts/parquet": {"prompts.path": "prompts.parquet"},
     "prompts/hub": {"prompts.repo": "owner/name"},
+    "sampler/mixture": {"sampler.mixture.path": "outputs/quickstart/mixture"},
+    "rollout/recorded_pairs": {"rollout.path": "pairs.parquet"},
+    "rollout/recorded_rounds": {"rollout.run": "outputs/earlier"},
+    "arm/offline_dpo": {"rollout.path": "pairs.parquet"},
+    "arm/sft_positives": {"rollout.path": "pairs.parquet"},
+    "arm/dno_lookahead": {"rollout.run": "outputs/earlier"},
+    "experiment/dno_paper": {"model.path": "model", "annotator.path": "judgements.jsonl"},
+    "experiment/sppo_paper": {"model.path": "model", "annotator.path": "judgements.jsonl"},
+    "experiment/sppo_code": {"model.path": "model", "annotator.path": "judgements.jsonl"},
 }
 HYDRAS_OWN = {"_target_", "_partial_", "_convert_", "_recursive_"}
 
@@ -41,11 +52,17 @@ def hydra_here() -> Iterator[None]:
         yield
 
 
-def composed(option: str) -> DictConfig:
+@cache
+def as_written(option: str) -> DictConfig:
     group, _, name = option.rpartition("/")
     chosen = ["run_name=x"] if group != "experiment" else []
+    place = "optimizer@objective.optimizer" if group == "optimizer" else group
     # A group of Hydra's own settings is composed by its place in train.yaml.
-    cfg = compose("train", [*chosen, f"{group}={name}"], return_hydra_config=group == "hydra")
+    return compose("train", [*chosen, f"{place}={name}"], return_hydra_config=group == "hydra")
+
+
+def composed(option: str) -> DictConfig:
+    cfg = deepcopy(as_written(option))
     for key, value in REQUIRED.get(option, {}).items():
         assert OmegaConf.is_missing(OmegaConf.select(cfg, key.rpartition(".")[0]), key.rpartition(".")[2]), key
         OmegaConf.update(cfg, key, value)
@@ -99,14 +116,24 @@ def test_every_option_composes_and_all_its_nodes_bind(option):
 def test_every_study_composes_and_says_what_it_sweeps(study):
     cfg = compose("train", [f"+sweeps={study}"], return_hydra_config=True)
     assert cfg.hydra.mode.name == "MULTIRUN"
-    assert cfg.hydra.sweeper.params
-    names = set()
-    for key, values in cfg.hydra.sweeper.params.items():
-        for value in str(values).split(","):
-            job = compose("train", [f"+sweeps={study}", f"{key}={value.strip()}"])
+    swept = {key: [v.strip() for v in str(values).split(",")] for key, values in cfg.hydra.sweeper.params.items()}
+    assert swept
+    first = {key: values[0] for key, values in swept.items()}
+    names, arms = set(), set()
+    for key, values in swept.items():
+        for value in values:  # of the others the first: all combinations would be many
+            chosen = [f"{name}={it}" for name, it in (first | {key: value}).items()]
+            job = compose("train", [f"+sweeps={study}", *chosen])
+            give(job)
             assert_fits(job)
             names.add(job.run_name)
-    assert len(names) == sum(len(str(values).split(",")) for values in cfg.hydra.sweeper.params.values())
+            arms.add(job.arm_name)
+    assert len(names) == 1 + sum(len(values) - 1 for values in swept.values())
+    if cfg.study is not None:
+        assert cfg.study.name == study
+        named = {cfg.study.baseline, *cfg.study.given}
+        assert named.union(*({claim.arm, claim.against} for claim in cfg.study.claims)) <= arms
+        assert cfg.hydra.sweep.dir == f"outputs/{study}"  # a report takes all that lies there
 
 
 def test_what_a_run_writes_is_where_its_name_says():
@@ -138,13 +165,10 @@ def test_every_key_of_the_run_is_read_by_something():
 
 
 def test_values_that_a_user_must_give_are_the_documented_ones():
-    missing = {}
-    for option in OPTIONS:
-        text = (CONF / f"{option}.yaml").read_text()
-        keys = [line.split(":")[0].strip() for line in text.splitlines() if line.split("#")[0].strip().endswith("???")]
-        if keys:
-            missing[option] = {f"{option.split('/')[0]}.{key}" for key in keys}
-    assert missing == {option: set(values) for option, values in REQUIRED.items()}
+    missing = {option: OmegaConf.missing_keys(as_written(option)) for option in OPTIONS if option[:6] != "hydra/"}
+    assert {option: keys for option, keys in missing.items() if keys} == {
+        option: set(values) for option, values in REQUIRED.items()
+    }
 
 
 def test_no_adapter_is_an_option_that_leaves_the_model_as_it_is():

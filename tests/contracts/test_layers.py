@@ -16,9 +16,11 @@ TESTS = ROOT / "tests"
 ACROSS_FILES = {"contracts", "lifecycle", "invariants", "benchmarks"}
 NAMED_OTHERWISE = {
     "objectives/test_dno_loss.py",  # dno.py and dno_soft.py, which are compared with each other
+    "objectives/test_exact_updates.py",  # what the losses of DNO and SPPO have in common
     "cli/test_bad_input.py",  # whatever refuses it
     "cli/test_packaging.py",  # the wheel
     "test_readme.py",  # the README
+    "test_notebooks.py",  # notebooks/
 }
 
 
