@@ -140,6 +140,7 @@ def test_the_same_command_again_makes_the_same_tables(run):
         (["pairing=foo"], "there is no pairing=foo; choose one of all_pairs, best_vs_worst"),
         (["pairing.filters.foo=1"], "pairing.filters has no key 'foo'"),
         (["pairing.filters.min_positive.threshold=x"], "threshold is 'x'; it must be a number"),
+        (["pairing=spin", "pairing=sppo"], "pairing is given twice; for several constructions write pairing=A,B."),
         (["model=hf"], "sparring pair changes the pairing only, and 'model=hf' is something else"),
         (["rounds=2"], "has the finished rounds 0 to 1, and '2' is none of them"),
         (["pairing=spin,spin"], "would both be called spin"),

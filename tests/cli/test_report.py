@@ -307,8 +307,10 @@ def test_arguments_that_cannot_be_meant_are_refused(arguments: list[str], senten
         parse(arguments)
 
 
-def test_a_picture_of_another_kind_is_refused(study: Path) -> None:
+def test_a_picture_that_cannot_be_drawn_is_refused(study: Path, tmp_path: Path) -> None:
     assert report(study, "plot=curves.pdf").sentence == "plot is curves.pdf; give it a name that ends in .png."
+    (tmp_path / "file").touch()
+    assert "cannot be written" in report(study, f"plot={tmp_path / 'file' / 'curves.png'}").sentence
 
 
 def test_arms_without_a_name_are_called_after_their_runs(study: Path, copy: Path) -> None:

@@ -5,10 +5,15 @@ from hypothesis import strategies as st
 
 from sparring.core.errors import ConfigError, DataError
 from sparring.games.catalogue import bradley_terry, random_skew, rock_paper_scissors
-from sparring.games.matrix import MatrixGame, average_bound, running_average, self_play, total_variation
+from sparring.games.matrix import MatrixGame, average_bound, self_play, total_variation
 
 CYCLE = MatrixGame(("a", "b", "c"), np.array([[0.5, 0.9, 0.2], [0.1, 0.5, 0.7], [0.8, 0.3, 0.5]]))
 START = np.array([0.5, 0.3, 0.2])
+
+
+def running_average(policies: np.ndarray) -> np.ndarray:
+    """Row t is the uniform mixture of the policies 0 to t."""
+    return policies.cumsum(axis=0) / np.arange(1, len(policies) + 1)[:, None]
 
 
 # Lists, not games: type checks inside a strategy would use the random module, which hypothesis watches.

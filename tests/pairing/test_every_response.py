@@ -3,8 +3,6 @@ import pytest
 from candidate_sets import candidate_set, judged
 from sparring.core.types import Judgement
 from sparring.pairing.every_response import EveryResponse
-from sparring.pairing.filters import EvenOdds
-from sparring.pairing.funnel import Pairing
 
 # Three samples and a teacher: against the samples y0 wins (.5 + .8 + .5) / 3 = .6, y1 (.2 + .5 + .2) / 3 = .3,
 # y2 (.5 + .8 + .5) / 3 = .6, and the teacher (.9 + .9 + .9) / 3 = .9.
@@ -28,10 +26,3 @@ def test_the_teacher_joins_when_asked_but_is_no_opponent():
 
 def test_a_failed_judgement_leaves_no_response():
     assert EveryResponse()(candidate_set(4), Judgement(judged(WIN).win, status="unreadable")) == []
-
-
-def test_a_response_that_wins_as_often_as_it_loses_can_be_left_out():
-    win = [[0.5, 0.9, 0.1], [0.1, 0.5, 0.1], [0.9, 0.9, 0.5]]  # y0 wins (.5 + .9 + .1) / 3 = 1/2
-    pairs, funnel = Pairing(EveryResponse(), {"even_odds": EvenOdds()})(candidate_set(3), judged(win))
-    assert [pair.chosen for pair in pairs] == [1, 2]
-    assert (funnel.proposed, funnel.dropped, funnel.kept) == (3, {"even_odds": 1}, {"student": 2})

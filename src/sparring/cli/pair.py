@@ -117,6 +117,7 @@ def _constructions(run: Path, arguments: Sequence[str], some: Sequence[str]) -> 
 def _products(arguments: Sequence[str]) -> Iterator[list[str]]:
     """Every combination of the values that are lists, as Hydra's own sweeps make them."""
     choices: list[list[str]] = []
+    keys: set[str] = set()
     for override in OverridesParser.create().parse_overrides(list(arguments)):
         key = override.get_key_element().lstrip("+~")
         if not re.match(r"pairing($|[.@])", key):
@@ -124,6 +125,9 @@ def _products(arguments: Sequence[str]) -> Iterator[list[str]]:
                 f"sparring pair changes the pairing only, and {override.input_line!r} is something else; "
                 "give pairing=NAME, pairing.KEY=VALUE or rounds=0,1."
             )
+        if key in keys:
+            raise ConfigError(f"{key} is given twice; for several constructions write {key}=A,B.")
+        keys.add(key)
         if override.is_sweep_override():
             left = override.get_key_element()
             choices.append([f"{left}={value}" for value in override.sweep_string_iterator()])

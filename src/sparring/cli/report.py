@@ -189,4 +189,7 @@ def _signed(found: Estimate, digits: int = 2) -> str:
 def _draw(curves: dict[str, list[Point]], resource: str, path: Path) -> None:
     from sparring.analysis.study_plot import draw_curves  # matplotlib takes a second to import
 
-    draw_curves(curves, x=resource.replace("_", " "), path=path)
+    try:
+        draw_curves(curves, x=resource.replace("_", " "), path=path)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written ({error.strerror}); give plot another place.") from error

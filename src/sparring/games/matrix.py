@@ -101,11 +101,6 @@ def self_play(
     return np.stack(policies)
 
 
-def running_average(policies: Float[np.ndarray, "t n"]) -> Float[np.ndarray, "t n"]:
-    """Row t is the uniform mixture of the policies 0 to t."""
-    return policies.cumsum(axis=0) / np.arange(1, len(policies) + 1)[:, None]
-
-
 def average_bound(initial: Mixture, *, step: float, rounds: int) -> float:
     """What theory promises of the average of `rounds` policies of exact updates: its exploitability is at most this.
 

@@ -29,13 +29,6 @@ class Tie:
         return pair.rejected is None or abs(pair.margin) > TOLERANCE or abs(pair.win - 0.5) > TOLERANCE
 
 
-class EvenOdds:
-    """Drops a single response that wins exactly as often as it loses: neither a good nor a bad example (KTO)."""
-
-    def __call__(self, pair: Pair, candidates: Candidates, judgement: Judgement) -> bool:
-        return pair.rejected is not None or abs(pair.score - 0.5) > TOLERANCE
-
-
 class LosesDirectly:
     """Drops a pair whose chosen response loses the direct comparison, P < 1/2.
 
