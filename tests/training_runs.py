@@ -7,12 +7,13 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from pkgutil import resolve_name
+from types import MappingProxyType
 from typing import Any
 
 TESTS = Path(__file__).parent
@@ -20,6 +21,7 @@ IMPORTED = (
     "lightning",
     "pandas",  # pyarrow wants it for its first row
     "transformers",
+    "sparring.annotators.judge.judge",
     "sparring.annotators.panel",
     "sparring.callbacks.win_rate",
     "sparring.cli.build",
@@ -50,19 +52,28 @@ class Outcome:
 
 @contextmanager
 def fork_server() -> Iterator[Callable[..., Outcome]]:
-    """`train(arguments, directory, kill)`: `sparring train` with `arguments`, the run living in `directory`/run."""
+    """`train(arguments, directory, kill)`: `sparring train` with `arguments`, the run living in `directory`/run.
+
+    `environment` is what else its process finds in the environment.
+    """
     from multiprocessing import forkserver
 
     before = dict(os.environ)
-    os.environ |= {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    paths = os.pathsep.join(filter(None, (str(TESTS), os.environ.get("PYTHONPATH"))))
+    os.environ |= {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(IMPORTED))
     forkserver.ensure_running()
     os.environ.clear()
     os.environ.update(before)
 
-    def train(arguments: Sequence[str], directory: Path, kill: Kill | None = None) -> Outcome:
-        process = context.Process(target=_train, args=(list(arguments), directory, kill))
+    def train(
+        arguments: Sequence[str],
+        directory: Path,
+        kill: Kill | None = None,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> Outcome:
+        process = context.Process(target=_train, args=(list(arguments), directory, kill, dict(environment)))
         process.start()
         process.join()
         assert process.exitcode is not None
@@ -71,11 +82,12 @@ def fork_server() -> Iterator[Callable[..., Outcome]]:
     yield train
 
 
-def _train(arguments: list[str], directory: Path, kill: Kill | None) -> None:
+def _train(arguments: list[str], directory: Path, kill: Kill | None, environment: dict[str, str]) -> None:
     from sparring.annotators.panel import Panel
     from sparring.cli.train import main
     from sparring.policy.sampler import Sampler
 
+    os.environ |= environment
     os.chdir(directory)
     output = os.open("output.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)

@@ -20,7 +20,7 @@ torch.set_num_threads(1)
 CONF = Path(__file__).parents[2] / "conf"
 ARMS = sorted(path.stem for path in (CONF / "arm").glob("*.yaml") if not path.stem.startswith("nash_"))
 # What only the user knows: earlier data.
-GIVEN = {"rollout.path": "pairs.parquet", "rollout.run": "outputs/earlier", "annotator.path": "judgements.jsonl"}
+GIVEN = {"rollout.path": "pairs.parquet", "rollout.run": "outputs/earlier", "annotator.model": "model"}
 DATA = {"offline_dpo": {"rollout.path"}, "sft_positives": {"rollout.path"}, "dno_lookahead": {"rollout.run"}}
 
 # Experiments that any method may run in, and their learning rates.
@@ -50,7 +50,7 @@ def composed_once(*overrides: str) -> tuple[dict[str, Any], set[str]]:
 def test_every_arm_fits_every_setting_which_decides_the_learning_rate(arm, setting, rate):
     cfg, missing = composed(f"experiment={setting}", f"arm={arm}")
     assert cfg["arm_name"] == arm
-    assert missing - {"model.path", "annotator.path"} == DATA.get(arm, set())
+    assert missing - {"model.path", "annotator.model"} == DATA.get(arm, set())
     assert cfg["objective"]["optimizer"]["lr"] == rate
     check_run(cfg)
     check_targets(cfg)

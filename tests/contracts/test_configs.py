@@ -28,6 +28,11 @@ STUDIES = sorted(path.stem for path in SWEEPS.glob("*.yaml") if "# @package" in 
 REQUIRED = {
     "annotator/payoff_table": {"annotator.labels": ["a", "b"]},
     "annotator/recorded": {"annotator.path": "judgements.jsonl"},
+    "annotator/reward_model": {"annotator.path": "model"},
+    "annotator/cross_encoder": {"annotator.ranker.path": "model"},
+    "annotator/llm_judge": {"annotator.model": "model"},
+    "annotator/llm_judge_pairwise": {"annotator.model": "model"},
+    "annotator/llm_judge_logprobs": {"annotator.model": "model"},
     "model/hf": {"model.path": "model"},
     "prompts/jsonl": {"prompts.path": "prompts.jsonl"},
     "prompts/parquet": {"prompts.path": "prompts.parquet"},
@@ -38,9 +43,9 @@ REQUIRED = {
     "arm/offline_dpo": {"rollout.path": "pairs.parquet"},
     "arm/sft_positives": {"rollout.path": "pairs.parquet"},
     "arm/dno_lookahead": {"rollout.run": "outputs/earlier"},
-    "experiment/dno_paper": {"model.path": "model", "annotator.path": "judgements.jsonl"},
-    "experiment/sppo_paper": {"model.path": "model", "annotator.path": "judgements.jsonl"},
-    "experiment/sppo_code": {"model.path": "model", "annotator.path": "judgements.jsonl"},
+    "experiment/dno_paper": {"model.path": "model", "annotator.model": "model"},
+    "experiment/sppo_paper": {"model.path": "model"},
+    "experiment/sppo_code": {"model.path": "model"},
 }
 HYDRAS_OWN = {"_target_", "_partial_", "_convert_", "_recursive_"}
 

@@ -1,9 +1,11 @@
 """`summary.json`: what a run did, read back from its artefacts, so that it is right after any number of resumes."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from sparring.analysis.games import summarise_games
+from sparring.core.answers import Expense
 from sparring.core.files import read_json, write_json
 
 
@@ -21,6 +23,7 @@ def summarise(run: Path, *, status: str, objective: str, reason: str | None = No
             "funnel": manifest["funnel"],
             "tokens_sampled": manifest["tokens_sampled"],
             "judge_calls": manifest["judge_calls"],
+            "expense": manifest.get("expense", {}),
             "metrics": manifest["metrics"],
             "steps": training["steps"],
             "seconds": manifest["seconds"] | {"train": training["seconds"], "evaluate": 0.0},
@@ -36,19 +39,26 @@ def summarise(run: Path, *, status: str, objective: str, reason: str | None = No
     payoff = run / "evaluation" / "payoff.json"
     if payoff.exists():
         summary["payoff"] = read_json(payoff)
+    summary["expense"] = asdict(_total(summary))
     if (run / "evaluation" / "games-000.json").exists():
         summary["games"] = summarise_games(run / "evaluation")
     return summary
 
 
+def _total(summary: dict[str, Any]) -> Expense:
+    """Of all that was judged, measuring included."""
+    parts = [entry.get(name, {}) for entry in summary["rounds"] for name in ("expense", "evaluation_expense")]
+    return sum((Expense(**part) for part in (*parts, summary.get("payoff", {}).get("expense", {}))), Expense())
+
+
 def _evaluation(report: dict[str, Any]) -> dict[str, Any]:
+    contests = [part for which in ("first", "second") for part in report.get(which, {}).values()]
     entry = _against(report["first"]) | {
         "mean_length": report["mean_length"],
         "kl_vs_base": report["metrics"]["eval/kl_vs_base"],
         "kl_vs_previous": report["metrics"].get("eval/kl_vs_previous", report["metrics"]["eval/kl_vs_base"]),
-        "evaluation_judge_calls": sum(
-            part["judge_calls"] for which in ("first", "second") for part in report.get(which, {}).values()
-        ),
+        "evaluation_judge_calls": sum(part["judge_calls"] for part in contests),
+        "evaluation_expense": asdict(sum((Expense(**part.get("expense", {})) for part in contests), Expense())),
         "evaluate_seconds": report["seconds"],
     }
     return entry | ({"second_annotator": _against(report["second"])} if "second" in report else {})

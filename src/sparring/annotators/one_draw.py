@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from sparring.core.protocols import Annotator
+from sparring.core.answers import Expense
+from sparring.core.protocols import Annotator, Ask, Checkable, Estimates, NeedsPolicy
 from sparring.core.seeding import numpy_rng
-from sparring.core.types import Candidates, Judgement
+from sparring.core.types import Candidates, Judgement, Prompt
 
 
 class OneDraw:
@@ -30,6 +31,19 @@ class OneDraw:
             self._draw(candidates, judgement) if judgement.status == "ok" else judgement
             for candidates, judgement in zip(batch, self.annotator(batch), strict=True)
         ]
+
+    def estimate(self, prompts: Sequence[Prompt], candidates_per_prompt: int, tokens_per_response: int) -> Expense:
+        if not isinstance(self.annotator, Estimates):
+            return Expense()
+        return self.annotator.estimate(prompts, candidates_per_prompt, tokens_per_response)
+
+    def check(self) -> None:
+        if isinstance(self.annotator, Checkable):
+            self.annotator.check()
+
+    def bind(self, ask: Ask) -> None:
+        if isinstance(self.annotator, NeedsPolicy):
+            self.annotator.bind(ask)
 
     def _draw(self, candidates: Candidates, judgement: Judgement) -> Judgement:
         content = ";".join(f"{r.origin} {' '.join(map(str, r.ids))} {r.text}" for r in candidates.responses)

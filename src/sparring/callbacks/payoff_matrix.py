@@ -7,6 +7,7 @@ arithmetic. Everything is read from artefacts, so a killed run judges nothing tw
 import itertools
 import time
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import lightning as L
@@ -16,6 +17,7 @@ from jaxtyping import Float
 from sparring.analysis.payoff import estimate_payoff, payoff_on_prompt, players_of
 from sparring.analysis.payoff_picture import draw_payoff
 from sparring.callbacks.hooks import finished_epochs, using_policy
+from sparring.core.answers import Expense
 from sparring.core.errors import RoundError
 from sparring.core.files import write_json
 from sparring.core.protocols import Annotator, PromptSource
@@ -24,7 +26,7 @@ from sparring.core.types import Candidates, Prompt, Response
 from sparring.data.rounds import Chunks, read_rows
 from sparring.data.schema import to_candidates, to_judgement
 from sparring.policy.policy import Policy
-from sparring.rollout.chunks import annotate_chunk, merged, total_seconds
+from sparring.rollout.chunks import annotate_chunk, lend, merged, total_cached, total_seconds
 
 
 class PayoffMatrix(L.Callback):
@@ -53,6 +55,7 @@ class PayoffMatrix(L.Callback):
         rounds = finished_epochs(trainer) // self.epochs_per_round
         if trainer.is_global_zero and not (self.directory / "payoff.json").exists():
             with using_policy(trainer, pl_module) as policy:
+                lend(policy, self.annotator)
                 self._measure(rounds, policy)
         trainer.strategy.barrier("payoff measured")
 
@@ -83,9 +86,11 @@ class PayoffMatrix(L.Callback):
         players = players_of(rounds, teacher=teacher, best_of=best_of)
         payoff = estimate_payoff(np.stack(blocks), players, seed=derive_seed(self.seed, "payoff"))
         draw_payoff(payoff, self.directory / "payoff.png")
+        expense = sum((judgement.expense for judgement in judged), Expense())
         facts = {
             "samples_per_prompt": samples,
-            "judge_calls": sum(judgement.calls for judgement in judged),
+            "judge_calls": expense.calls,
+            "expense": asdict(replace(expense, cached=total_cached(chunks))),
             "seconds": sum(total_seconds(chunks, "judgements").values()) + time.perf_counter() - started,
         }
         write_json(self.directory / "payoff.json", facts | payoff.to_dict())

@@ -95,6 +95,7 @@ class Regenerate(L.Callback):
             trainer.print(f"\nround {index}\n{Funnel.from_dict(manifest['funnel']).describe()}")
         metrics = manifest["metrics"] | {f"time/{stage}": value for stage, value in manifest["seconds"].items()}
         metrics |= {"completions/num_tokens": manifest["tokens_sampled"], "annotator/calls": manifest["judge_calls"]}
+        metrics |= {f"annotator/{name}": value for name, value in manifest.get("expense", {}).items()}
         metrics["pairs/kept"] = sum(manifest["funnel"]["kept"].values())
         metrics["pairs/replayed"] = manifest["funnel"].get("replayed", 0)
         for logger in trainer.loggers:

@@ -23,7 +23,7 @@ from sparring.core.types import Candidates
 from sparring.data.rounds import Chunks, read_rows, write_parquet
 from sparring.data.schema import CANDIDATES, OUTCOMES, to_candidates
 from sparring.policy.sampler import Sampler
-from sparring.rollout.chunks import chunk_ranges, merged, progress, sample_chunk, total_seconds
+from sparring.rollout.chunks import chunk_ranges, lend, merged, progress, sample_chunk, total_seconds
 from sparring.rollout.contest import hold_contest
 from sparring.rollout.reference import score_candidates
 
@@ -78,7 +78,10 @@ class WinRate(L.Callback):
         if not self._sampled(trainer, rounds):
             self._sample(trainer, pl_module, rounds)
         if trainer.is_global_zero and not self._report(rounds).exists():
-            self._measure(rounds, trainer.global_step)
+            with using_policy(trainer, pl_module) as policy:
+                for annotator in self.annotators.values():
+                    lend(policy, annotator)
+                self._measure(rounds, trainer.global_step)
         trainer.strategy.barrier("win rate measured")  # outside the condition: a slow rank would see the report
         report = read_json(self._report(rounds))
         if report["global_step"] == trainer.global_step:  # else the resumed log already holds it
@@ -176,7 +179,8 @@ class WinRate(L.Callback):
                 aspects = {aspect: float(np.mean(values)) for aspect, values in contest.aspects.items()}
                 result.setdefault(which, {})[name] = asdict(rate) | {
                     "aspects": aspects,
-                    "judge_calls": contest.judge_calls,
+                    "judge_calls": contest.expense.calls,
+                    "expense": asdict(contest.expense),
                 }
                 metrics[f"{prefix}/win_rate_vs_{name}"] = rate.win_rate
                 metrics[f"{prefix}/avg_win_prob_vs_{name}"] = rate.mean_probability

@@ -2,25 +2,32 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
 
 from sparring.callbacks.checkpoint import RoundCheckpoint
 from sparring.callbacks.checkpoint_file import AtomicCheckpoints
 from sparring.callbacks.csv_log import CSVLog
+from sparring.callbacks.payoff_matrix import PayoffMatrix
 from sparring.callbacks.reference_check import ReferenceCheck
 from sparring.callbacks.regenerate import Regenerate
 from sparring.callbacks.step_log import StepLog
 from sparring.callbacks.stop_rules import StopRules, read_rules
 from sparring.callbacks.summary import Summary
+from sparring.callbacks.win_rate import WinRate
 from sparring.cli.check import check_targets
+from sparring.cli.expenses import check_budget
 from sparring.cli.make import make
+from sparring.cli.parts import Parts
+from sparring.cli.run_directory import identity
 from sparring.core.errors import ConfigError, DataError
-from sparring.core.protocols import PromptSource
+from sparring.core.protocols import Annotator, Checkable, PromptSource
 from sparring.core.types import Prompt
 from sparring.data.datamodule import RoundDataModule
 from sparring.data.rounds import RoundStore
@@ -52,8 +59,9 @@ def build(cfg: dict[str, Any], run: Path, *, progress_bar: bool) -> Experiment:
     `cfg` is the resolved configuration as plain dictionaries.
     """
     check_targets(cfg)
+    check_budget(cfg)
     L.seed_everything(cfg["seed"], verbose=False)
-    parts = Parts(cfg)
+    parts = Parts(cfg, payer=partial(identity, run))
     rollout: Rollout = parts.make(cfg["rollout"])
     policy: Policy = make(cfg["model"])
     check_source(policy, rollout, rounds=cfg["rounds"])
@@ -69,12 +77,13 @@ def build(cfg: dict[str, Any], run: Path, *, progress_bar: bool) -> Experiment:
         seed=cfg["seed"],
     )
     log = CSVLog(run / "metrics.csv")
+    callbacks = _callbacks(cfg, run, rollout, parts, log)
     trainer = make_trainer(
         cfg["trainer"],
         max_epochs=cfg["rounds"] * cfg["stop_after_epochs"],
         accumulate_grad_batches=cfg["accumulate"],
         default_root_dir=run,
-        callbacks=_callbacks(cfg, run, rollout, parts, log),
+        callbacks=callbacks,
         logger=log,
         reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,  # batches know their rank
@@ -83,31 +92,8 @@ def build(cfg: dict[str, Any], run: Path, *, progress_bar: bool) -> Experiment:
         enable_model_summary=False,
         enable_progress_bar=progress_bar,
     )
+    check_annotators(rollout, callbacks)  # last, so that no one is asked about what cannot run anyhow
     return Experiment(trainer, objective, data, log)
-
-
-class Parts:
-    """Objects that several nodes name, like the annotator: built once, when first asked for, and shared."""
-
-    def __init__(self, cfg: dict[str, Any]) -> None:
-        self._nodes = [cfg[name] for name in ("prompts", "sampler", "annotator")]
-        self._built: dict[int, Any] = {}
-
-    def make(self, node: dict[str, Any], **given: Any) -> Any:
-        """`make(node)` with the shared parts among its keys."""
-        shared = {key: self._part(value) for key, value in node.items() if value in self._nodes}
-        own = {key: value for key, value in node.items() if key not in shared}
-        return make({**own, "_partial_": True})(**shared, **given)
-
-    @property
-    def sampler(self) -> Sampler:
-        return self._part(self._nodes[1])
-
-    def _part(self, node: dict[str, Any]) -> Any:
-        number = self._nodes.index(node)
-        if number not in self._built:
-            self._built[number] = make(node)
-        return self._built[number]
 
 
 def make_loggers(cfg: dict[str, Any], run: Path, identity: str) -> list[Logger]:
@@ -221,6 +207,20 @@ def check_source(policy: Policy, rollout: Rollout, *, rounds: int) -> None:
     elif isinstance(rollout, SupervisedRollout):
         for prompts in distinct(training, rollout.chunk_size):
             check_prompts(policy, prompts, max_new_tokens=0, teacher=True)
+
+
+@rank_zero_only
+def check_annotators(rollout: Rollout, callbacks: Iterable[L.Callback]) -> None:
+    """No key, no server or no such model is said before the first sample; an annotator that several share, once."""
+    asked: list[Annotator | None] = [rollout.annotator] if isinstance(rollout, PreferenceRollout) else []
+    for callback in callbacks:
+        if isinstance(callback, WinRate):
+            asked += callback.annotators.values()
+        elif isinstance(callback, PayoffMatrix):
+            asked.append(callback.annotator)
+    for annotator in {id(one): one for one in asked}.values():
+        if isinstance(annotator, Checkable):
+            annotator.check()
 
 
 def check_pairing(rollout: PreferenceRollout, prompts: Sequence[Prompt]) -> None:

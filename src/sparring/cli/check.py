@@ -36,8 +36,9 @@ def check_run(cfg: Mapping[str, Any]) -> None:
         _require_whole("threads", cfg["threads"], least=1)
     if cfg["resume"] not in ("auto", "never"):
         raise ConfigError(f"resume is {cfg['resume']!r}; it must be 'auto' or 'never'.")
-    if not isinstance(cfg["overwrite"], bool):
-        raise ConfigError(f"overwrite is {cfg['overwrite']!r}; it must be true or false.")
+    for name in ("overwrite", "dry_run"):
+        if not isinstance(cfg[name], bool):
+            raise ConfigError(f"{name} is {cfg[name]!r}; it must be true or false.")
     if cfg["study"] is not None:
         _check_study(cfg["study"])
 

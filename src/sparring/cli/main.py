@@ -11,6 +11,7 @@ USAGE = """usage: sparring COMMAND ...
   sparring show RUN [--prompt N]                   the rounds of a run, and one prompt followed through a round
   sparring pair RUN [pairing=A,B KEY=VALUE ...]    other pairs of a run's stored judgements, their funnels side by side
   sparring report DIR ... [KEY=VALUE ...]          runs joined into one table of arms, with intervals
+  sparring calibrate annotator=NAME data=PATH      how well an annotator agrees with recorded judgements
   sparring --version
 
 `sparring train --help` lists the configuration groups and keys; `sparring train experiment=quickstart` is a first run.
@@ -50,6 +51,10 @@ def _main() -> None:
         from sparring.cli.report import main as report
 
         report(arguments)
+    elif command == "calibrate":
+        from sparring.cli.calibrate import main as calibrate
+
+        calibrate(arguments)
     else:
         print(f"sparring: there is no command {command!r}; see sparring --help.", file=sys.stderr)
         sys.exit(2)

@@ -22,7 +22,7 @@ from sparring.core.errors import ConfigError, RoundError
 from sparring.core.files import atomic_path, read_json, write_json
 
 # Keys that say how to start or when to stop, not what to run.
-_CONTROL = ("resume", "overwrite", "callbacks.stop_rules")
+_CONTROL = ("resume", "overwrite", "dry_run", "callbacks.stop_rules", "answers", "budget")
 _PACKAGES = ("sparring", "torch", "transformers", "lightning", "hydra-core", "peft", "datasets", "pyarrow", "numpy")
 
 
@@ -112,7 +112,7 @@ def _same_config(cfg: DictConfig, config: Path) -> None:
     old = _flat(saved_config(config.parent))
     new = _flat(OmegaConf.to_container(cfg, resolve=True))
     differing = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
-    differing = [key for key in differing if not any(f"{key}.".startswith(f"{control}.") for control in _CONTROL)]
+    differing = [key for key in differing if not _is_control(key)]
     if differing:
         changes = ", ".join(f"{key}: {old.get(key)} -> {new.get(key)}" for key in differing[:3])
         more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
@@ -120,6 +120,12 @@ def _same_config(cfg: DictConfig, config: Path) -> None:
             f"{config.parent} holds a run of another configuration ({changes}{more}); "
             "choose another run_name, or start over with resume=never overwrite=true."
         )
+
+
+def _is_control(key: str) -> bool:
+    """Annotators hold copies of the keys `answers` and `budget`, under names of their own."""
+    copied = not {"book", "purse"}.isdisjoint(key.split("."))
+    return copied or any(f"{key}.".startswith(f"{control}.") for control in _CONTROL)
 
 
 def _flat(node: Any, prefix: str = "") -> dict[str, Any]:

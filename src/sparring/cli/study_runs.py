@@ -89,8 +89,8 @@ def read_run(directory: Path) -> Run:
         arm=config.get("arm_name") or re.sub(rf"[-_.]?(seed)?[-_=]?{config['seed']}$", "", name) or name,
         seed=config["seed"],
         shared={
-            "annotator": measuring["annotator"],
-            "second annotator": measuring["second_annotator"],
+            "annotator": _moneyless(measuring["annotator"]),
+            "second annotator": _moneyless(measuring["second_annotator"]),
             "sampler": {key: value for key, value in measuring["sampler"].items() if key not in _NO_MATTER},
             "samples per held-out prompt": measuring["samples_per_prompt"],
         },
@@ -108,6 +108,15 @@ def read_run(directory: Path) -> Run:
             for entry, total in zip(summary["rounds"], spent, strict=True)
         },
     )
+
+
+def _moneyless(node: Any) -> Any:
+    """An annotator without where its answers are kept and what it may spend, which changes none of them."""
+    if isinstance(node, list):
+        return [_moneyless(child) for child in node]
+    if not isinstance(node, dict):
+        return node
+    return {key: _moneyless(child) for key, child in node.items() if key not in ("book", "purse")}
 
 
 def _spent(rounds: Iterable[Mapping[str, Any]]) -> list[dict[str, float]]:

@@ -29,10 +29,10 @@ GAME_NOTE = (
 )
 
 
-def console() -> Console:
-    """As wide as the terminal; 120 columns into a file or pipe, where tables would else be cut to 80."""
+def console(width: int = 120) -> Console:
+    """As wide as the terminal; `width` columns into a file or pipe, where tables would else be cut to 80."""
     plain = Console()
-    return plain if plain.is_terminal else Console(width=120)
+    return plain if plain.is_terminal else Console(width=width)
 
 
 def print_whole(out: Console, table: Table) -> None:
@@ -54,13 +54,26 @@ def print_rounds(run: Path, *, hint: bool = True) -> None:
     out.print(table)
     if "games" in summary:
         print_games([run])
+    if (line := _expense(summary.get("expense", {}))) is not None:
+        out.print(line, highlight=False, soft_wrap=True)
     if "reason" in summary:
-        out.print(f"stopped: {summary['reason']}", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"{summary['status']}: {summary['reason']}", markup=False, highlight=False, soft_wrap=True)
     if "payoff" in summary:
         _print_payoff(out, summary["payoff"])
     if hint:
         by_uv = "uv run " if "UV_RUN_RECURSION_DEPTH" in os.environ else ""
         out.print(f"look further: {by_uv}sparring show {_short(run)}", highlight=False, soft_wrap=True)
+
+
+def _expense(total: dict[str, Any]) -> str | None:
+    """What annotation took altogether; None where only free annotators were asked."""
+    if not total.get("prompt_tokens"):
+        return None
+    return (
+        f"annotation: {total['calls']:,} calls, {total['cached']:,} of them answered before; "
+        f"{total['prompt_tokens']:,} prompt and {total['completion_tokens']:,} answer tokens, "
+        f"worth {total['cost']:,.2f}"
+    )
 
 
 def thinned(rounds: Sequence[dict[str, Any]], most: int = 20) -> list[dict[str, Any]]:

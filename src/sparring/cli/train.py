@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from sparring.cli.check import check_run
 from sparring.cli.explain import Stopped, one_sentence, reason_of
-from sparring.core.errors import ConfigError
+from sparring.core.errors import BudgetError, ConfigError
 from sparring.core.files import read_json
 
 _ended: list[Path] = []  # the runs of this command: a sweep has several
@@ -77,6 +77,13 @@ def train(cfg: DictConfig, run: Path) -> float | None:
     _refuse_subprocesses_in_sweeps(cfg)
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # pyright: ignore[reportAssignmentType]
     check_run(config)
+    if cfg.dry_run:
+        from sparring.cli.expenses import print_foreseen
+
+        if not any(run.iterdir()):  # Hydra has made it
+            run.rmdir()
+        print_foreseen(config)
+        return None
 
     # Heavy imports come after everything that a typing error can stop.
     import torch
@@ -130,7 +137,8 @@ def _fit(cfg: DictConfig, config: dict[str, Any], run: Path) -> None:
         if trainer.strategy.launcher is not None:  # ranks that it started would wait for this one, on SIGTERM too
             trainer.strategy.launcher.kill(signal.SIGKILL)
         if _main_process():
-            write_summary(run, status="stopped", objective=objective, reason=reason_of(error))
+            status = "paused" if isinstance(error, BudgetError) else "stopped"
+            write_summary(run, status=status, objective=objective, reason=reason_of(error))
         _finish_wandb(config, exit_code=1)
         # Lightning makes exits of the two, with status 1 and 0.
         if isinstance(error.__context__, KeyboardInterrupt):

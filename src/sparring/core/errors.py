@@ -19,3 +19,7 @@ class RoundError(SparringError):
 
 class TrainingError(SparringError):
     """Training that cannot go on."""
+
+
+class BudgetError(SparringError):
+    """What would be spent next is more than the user allows; the run pauses, and goes on once the limit is raised."""

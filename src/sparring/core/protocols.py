@@ -3,7 +3,17 @@
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from sparring.core.types import Candidates, Judgement, Pair, Prompt
+from sparring.core.answers import Answer, Expense
+from sparring.core.types import Candidates, Judgement, Message, Pair, Prompt
+
+
+@runtime_checkable
+class Ask(Protocol):
+    """A policy's likeliest answers to conversations, in order; None where its context has no room for one."""
+
+    def __call__(
+        self, conversations: Sequence[Sequence[Message]], *, max_new_tokens: int, token_budget: int
+    ) -> list[Answer | None]: ...
 
 
 @runtime_checkable
@@ -26,6 +36,34 @@ class Annotator(Protocol):
     """
 
     def __call__(self, batch: Sequence[Candidates]) -> list[Judgement]: ...
+
+
+@runtime_checkable
+class Estimates(Protocol):
+    """An annotator that is paid, or asks one that is: it says beforehand what asking would take. Others are free."""
+
+    def estimate(self, prompts: Sequence[Prompt], candidates_per_prompt: int, tokens_per_response: int) -> Expense:
+        """Of `candidates_per_prompt` responses to each prompt, the teacher's included, if no answer was kept before.
+
+        Asks nobody. `tokens_per_response` is an upper bound, and so should be the estimate, failed calls aside.
+        """
+        ...
+
+
+@runtime_checkable
+class Checkable(Protocol):
+    """An annotator that depends on what is outside the run, or asks one that does: whether it can be asked at all."""
+
+    def check(self) -> None:
+        """Raise ConfigError where it is known that asking would fail; judges nothing."""
+        ...
+
+
+@runtime_checkable
+class NeedsPolicy(Protocol):
+    """An annotator that asks the policy itself: whoever is about to call it lends it the policy of the moment."""
+
+    def bind(self, ask: Ask) -> None: ...
 
 
 @runtime_checkable

@@ -7,6 +7,8 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
+from sparring.core.answers import Expense
+
 Origin = Literal["policy", "teacher"]
 Finish = Literal["stop", "length"]
 
@@ -64,6 +66,10 @@ class Judgement:
     `win[i, j]` is P(i beats j): diagonal 1/2, `win + win.T == 1`. `scores` keeps the annotator's native scale and
     `aspects` what it looked at, both per candidate. A judgement whose `status` is not "ok" makes no pairs.
 
+    `calls`, tokens and `cost`, in the currency of the annotator's price table, are what the answers used are worth,
+    whether they were asked now or long ago; `cached` of the calls cost nothing this time, because their answers were
+    kept. All but `cached` are functions of the candidates, so a table does not depend on interruptions.
+
     `logits[i, j]` is what a pair ranker answered with i shown first, in nats and not antisymmetric, diagonal 0. They
     are kept raw, so that every win-rate mode can be read off them again; None where the annotator has none.
     """
@@ -74,7 +80,15 @@ class Judgement:
     status: str = "ok"
     calls: int = 0
     raw: str | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+    cached: int = 0
     logits: Float[np.ndarray, "k k"] | None = None
+
+    @property
+    def expense(self) -> Expense:
+        return Expense(self.calls, self.prompt_tokens, self.completion_tokens, self.cost, self.cached)
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,9 @@ JUDGEMENTS = pa.schema(
         "status": pa.string(),
         "calls": pa.int32(),
         "raw": pa.string(),
+        "prompt_tokens": pa.int64(),
+        "completion_tokens": pa.int64(),
+        "cost": pa.float64(),
         "logits": pa.list_(_NUMBERS),  # logits[i][j]: a pair ranker's answer with candidate i shown first
     }
 )
@@ -145,6 +148,9 @@ def judgement_row(candidates: Candidates, judgement: Judgement) -> dict[str, Any
         "status": judgement.status,
         "calls": judgement.calls,
         "raw": judgement.raw,
+        "prompt_tokens": judgement.prompt_tokens,
+        "completion_tokens": judgement.completion_tokens,
+        "cost": judgement.cost,
         "logits": None if judgement.logits is None else judgement.logits.tolist(),
     }
 
@@ -157,6 +163,9 @@ def to_judgement(row: dict[str, Any]) -> Judgement:
         status=row["status"],
         calls=row["calls"],
         raw=row["raw"],
+        prompt_tokens=row["prompt_tokens"],
+        completion_tokens=row["completion_tokens"],
+        cost=row["cost"],
         logits=None if row["logits"] is None else np.array(row["logits"], dtype=np.float64),
     )
 

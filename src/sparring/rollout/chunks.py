@@ -8,17 +8,19 @@ import hashlib
 import math
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from tqdm import tqdm
 
 from sparring.core.errors import RoundError
 from sparring.core.preference import check_win_matrix
-from sparring.core.protocols import Annotator
+from sparring.core.protocols import Annotator, NeedsPolicy
 from sparring.core.seeding import derive_seed
 from sparring.core.types import Candidates, Prompt
 from sparring.data.rounds import Chunks
 from sparring.data.schema import CANDIDATES, JUDGEMENTS, candidate_rows, judgement_row, to_candidates
+from sparring.policy.answering import answer
 from sparring.policy.policy import Policy
 from sparring.policy.sampler import Sampler
 from sparring.policy.scoring import score, with_teacher
@@ -107,7 +109,15 @@ def annotate_chunk(annotator: Annotator, candidates: list[Candidates], chunks: C
                 f"which has {len(one.responses)}; an annotator must judge every candidate."
             )
     rows = [judgement_row(c, j) for c, j in zip(candidates, judgements, strict=True)]
-    chunks.write("judgements", number, JUDGEMENTS, rows, {"seconds": {"annotate": time.perf_counter() - started}})
+    cached = sum(judgement.cached for judgement in judgements)  # a fact of this process, so no column of the table
+    facts = {"seconds": {"annotate": time.perf_counter() - started}, "cached": cached}
+    chunks.write("judgements", number, JUDGEMENTS, rows, facts)
+
+
+def lend(policy: Policy, annotator: Annotator | None) -> None:
+    """Let an annotator that asks the policy itself ask this one, until another is lent."""
+    if isinstance(annotator, NeedsPolicy):
+        annotator.bind(partial(answer, policy))
 
 
 def progress(description: str, unit: str, rank: int) -> "tqdm[Any]":
@@ -119,6 +129,11 @@ def merged(chunks: Chunks, table: str) -> Iterator[dict[str, object]]:
     """All rows of a table, chunk by chunk, in the order of the prompts."""
     for number in range(chunks.count(table)):
         yield from chunks.rows(table, number)
+
+
+def total_cached(chunks: Chunks) -> int:
+    """How many of the judge calls in all chunks were answered before they were asked."""
+    return sum(chunks.facts("judgements", number)["cached"] for number in range(chunks.count("judgements")))
 
 
 def total_seconds(chunks: Chunks, table: str) -> dict[str, float]:

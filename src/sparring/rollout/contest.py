@@ -2,18 +2,19 @@
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float
 
 from sparring.analysis.win_rate import cross_win_rate
+from sparring.core.answers import Expense
 from sparring.core.errors import RoundError
 from sparring.core.protocols import Annotator
 from sparring.core.types import Candidates, Judgement
 from sparring.data.rounds import Chunks
 from sparring.data.schema import to_judgement
-from sparring.rollout.chunks import annotate_chunk
+from sparring.rollout.chunks import annotate_chunk, total_cached
 
 
 @dataclass
@@ -27,11 +28,11 @@ class Contest:
     prompts: list[str] = field(default_factory=list)
     wins: list[Float[np.ndarray, "current opponent"]] = field(default_factory=list)
     aspects: dict[str, list[float]] = field(default_factory=dict)
-    judge_calls: int = 0
+    expense: Expense = field(default_factory=Expense)
 
     def add(self, prompt: str, current: int, judgement: Judgement) -> None:
         """A prompt's judgement, of which the first `current` candidates are the current policy's."""
-        self.judge_calls += judgement.calls
+        self.expense += judgement.expense
         if judgement.status != "ok":
             return
         self.prompts.append(prompt)
@@ -61,6 +62,7 @@ def hold_contest(
             annotate_chunk(annotator, [_joined(*pair) for pair in part], chunks, number)
         for (mine, _), row in zip(part, chunks.rows("judgements", number), strict=True):
             contest.add(mine.prompt.id, len(mine.responses), to_judgement(row))
+    contest.expense = replace(contest.expense, cached=total_cached(chunks))
     if not contest.wins:
         raise RoundError(
             "the annotator gave no verdict on any held-out prompt; "

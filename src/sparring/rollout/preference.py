@@ -6,8 +6,9 @@ be called again after a kill: what is on disk is not made twice.
 
 import itertools
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from tqdm import tqdm
@@ -33,9 +34,11 @@ from sparring.rollout.chunks import (
     annotate_chunk,
     check_sampled,
     chunk_ranges,
+    lend,
     merged,
     progress,
     sample_chunk,
+    total_cached,
     total_seconds,
 )
 from sparring.rollout.context import RoundContext
@@ -97,6 +100,7 @@ class PreferenceRollout:
         chunks = context.chunks
         fingerprint = policy.fingerprint()
         prompts = self.prompts.for_round(context.index)
+        lend(policy, self.annotator)
         with progress(f"round {context.index}: sample and annotate", "tok", context.rank) as bar:
             for number, positions in enumerate(chunk_ranges(len(prompts), self.chunk_size)):
                 asked = [prompts[i] for i in positions]
@@ -177,6 +181,8 @@ class PreferenceRollout:
         statistics = SampleStatistics(repeat_ngram=self.sampler.repeat_ngram)
         write_parquet(store.table(index, "pairs"), PAIRS, self._pair_rows(context, statistics))
         funnel = statistics.funnel
+        if sum(funnel.failed.values()) == funnel.prompts:
+            raise RoundError(_no_label(type(self.annotator).__name__, index, funnel))
         if not sum(funnel.kept.values()):
             raise RoundError(
                 f"no pair of round {index} passed the filters; {_remedy(funnel)}. The funnel was:\n" + funnel.describe()
@@ -199,7 +205,8 @@ class PreferenceRollout:
             "engine": context.engine,
             "funnel": funnel.to_dict(),
             "tokens_sampled": statistics.tokens_sampled,
-            "judge_calls": statistics.judge_calls,
+            "judge_calls": statistics.expense.calls,
+            "expense": asdict(replace(statistics.expense, cached=total_cached(chunks))),
             "metrics": statistics.metrics(),
             "seconds": seconds | {"pair": time.perf_counter() - started},
         }
@@ -245,6 +252,14 @@ class PreferenceRollout:
             references = self._references(context, number, list(to_candidates(rows)))
             for row, reference in zip(rows, itertools.chain.from_iterable(references), strict=True):
                 yield row | {"ref_logp": reference}
+
+
+def _no_label(annotator: str, index: int, funnel: Funnel) -> str:
+    reasons = ", ".join(f"{reason}: {count:,}" for reason, count in Counter(funnel.failed).most_common())
+    return (
+        f"annotator {annotator} gave no label to any of the {funnel.prompts:,} prompts of round {index} ({reasons}); "
+        "see the judgements' raw column, or use another annotator."
+    )
 
 
 def _remedy(funnel: Funnel) -> str:

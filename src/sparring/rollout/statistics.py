@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from sparring.core.answers import Expense
 from sparring.core.types import Candidates, Judgement, Pair
 from sparring.pairing.funnel import Funnel
 from sparring.policy.defects import repeat_share
@@ -23,13 +24,13 @@ class SampleStatistics:
     repeat_ngram: int = 8
     funnel: Funnel = field(default_factory=Funnel)
     tokens_sampled: int = 0
-    judge_calls: int = 0
+    expense: Expense = field(default_factory=Expense)
     sums: dict[str, float] = field(default_factory=dict[str, float])
     counts: dict[str, int] = field(default_factory=dict[str, int])
 
     def add(self, candidates: Candidates, judgement: Judgement, pairs: list[Pair], funnel: Funnel) -> None:
         self.funnel += funnel
-        self.judge_calls += judgement.calls
+        self.expense += judgement.expense
         samples = [response.text for response in candidates.responses if response.origin == "policy"]
         if len(samples) > 1:
             identical = sum(math.comb(count, 2) for count in Counter(samples).values())
@@ -70,7 +71,7 @@ class SampleStatistics:
         """Count what another one has counted, given as its `to_dict`."""
         self.funnel += Funnel.from_dict(record["funnel"])
         self.tokens_sampled += record["tokens_sampled"]
-        self.judge_calls += record["judge_calls"]
+        self.expense += Expense(**record["expense"])
         for mine, other in ((self.sums, record["sums"]), (self.counts, record["counts"])):
             for name, value in other.items():
                 mine[name] = mine.get(name, 0) + value

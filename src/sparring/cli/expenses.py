@@ -1,0 +1,106 @@
+"""What the annotation of an experiment would take, and whether its limits can be kept."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.table import Table
+
+from sparring.cli.check import check_targets
+from sparring.cli.parts import Parts
+from sparring.cli.tables import console
+from sparring.core.answers import Expense
+from sparring.core.errors import ConfigError
+from sparring.core.protocols import Annotator, Estimates, PromptSource
+from sparring.core.types import Prompt
+from sparring.rollout.preference import PreferenceRollout
+
+
+def check_budget(cfg: dict[str, Any]) -> None:
+    """A limit that nothing could count would never be reached, so it is refused."""
+    budget = cfg["budget"]
+    for where, node in _paid(cfg):
+        if node["book"] is None and (budget["max_cost"] is not None or budget["max_calls"] is not None):
+            raise ConfigError(f"budget counts what the book of answers holds, but {where}.book is null; leave it set.")
+        prices = node.get("prices") or {}
+        if budget["max_cost"] is not None and not (prices.get("prompt") or prices.get("completion")):
+            raise ConfigError(
+                f"budget.max_cost is {budget['max_cost']}, but by {where}.prices every call is free; give "
+                f"{where}.prices.prompt and .completion, or limit budget.max_calls."
+            )
+
+
+def _paid(node: Any, where: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Annotators that take a purse, wherever they stand."""
+    if isinstance(node, Mapping):
+        if node.get("purse") is not None:
+            yield where, node
+        for name, child in node.items():
+            yield from _paid(child, f"{where}.{name}" if where else name)
+
+
+def print_foreseen(cfg: dict[str, Any]) -> None:
+    """The table of a dry run. Nobody is asked and no model is loaded but what annotators hold themselves."""
+    check_targets(cfg)
+    check_budget(cfg)
+    expenses = foreseen(cfg, Parts(cfg))
+    total = sum(expenses.values(), Expense())
+    table = Table(title=f"{cfg['run_name']}: what annotation would take at most")
+    table.add_column("for")
+    for column in ("calls", "prompt tokens", "answer tokens", "cost"):
+        table.add_column(column, justify="right")
+    for name, each in (expenses | {"altogether": total}).items():
+        cells = (f"{each.calls:,}", f"{each.prompt_tokens:,}", f"{each.completion_tokens:,}", f"{each.cost:,.2f}")
+        table.add_row(name, *cells)
+    out = console()
+    out.print(table)
+    out.print(
+        "Every response is taken to be as long as sampler.max_new_tokens allows, and no answer to be in the book yet; "
+        "annotators of this machine are free and not counted.",
+        highlight=False,
+        soft_wrap=True,
+    )
+    limits = cfg["budget"]
+    for name, amount in (("max_calls", total.calls), ("max_cost", total.cost)):
+        if limits[name] is not None and amount > limits[name]:
+            out.print(f"budget.{name}={limits[name]:g} may pause the run before its end.", highlight=False)
+
+
+def foreseen(cfg: dict[str, Any], parts: Parts) -> dict[str, Expense]:
+    """By what it is for: every round's training and measuring, and the payoff matrix at the end."""
+    rollout = parts.make(cfg["rollout"])
+    win_rate, payoff = cfg["callbacks"]["win_rate"], cfg["callbacks"]["payoff_matrix"]
+    tokens, rounds = parts.sampler.max_new_tokens, cfg["rounds"]
+    expenses: dict[str, Expense] = {}
+    if isinstance(rollout, PreferenceRollout) and rollout.annotator is not None:
+        for index in range(rounds):
+            prompts, samples = rollout.prompts.for_round(index), rollout.sampler.num_generations
+            expenses[f"round {index}"] = _estimate(
+                rollout.annotator, prompts, samples, teacher=rollout.teacher, tokens=tokens
+            )
+    if win_rate is None:
+        return expenses
+    held_out: PromptSource = parts.make(win_rate["prompts"])
+    samples = win_rate["samples_per_prompt"]
+    contests = 2 * rounds - 1  # against the base policy and the previous one, which in the first round are the same
+    for name in ("annotator", "second_annotator"):
+        if win_rate[name] is not None:
+            one = _estimate(parts.make(win_rate[name]), held_out.validation, 2 * samples, teacher=False, tokens=tokens)
+            expenses["win rates" if name == "annotator" else "second annotator"] = _times(one, contests)
+    if payoff is not None:
+        annotator, players = parts.make(payoff["annotator"]), (rounds + 1) * samples
+        expenses["payoff matrix"] = _estimate(annotator, held_out.validation, players, teacher=True, tokens=tokens)
+    return expenses
+
+
+def _estimate(annotator: Annotator, prompts: Any, samples: int, *, teacher: bool, tokens: int) -> Expense:
+    if not isinstance(annotator, Estimates):
+        return Expense()
+    taught: dict[bool, list[Prompt]] = {True: [], False: []}
+    for place in range(len(prompts)):
+        taught[teacher and prompts[place].teacher is not None].append(prompts[place])
+    each = (annotator.estimate(some, samples + with_teacher, tokens) for with_teacher, some in taught.items() if some)
+    return sum(each, Expense())
+
+
+def _times(one: Expense, times: int) -> Expense:
+    return sum([one] * times, Expense())
