@@ -232,3 +232,13 @@ def test_the_command_measures_recorded_raters_in_seconds(shared):
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.startswith("pandalm_three_annotators.jsonl.gz: 500 comparisons, 165 prompts, raters: 3")
     assert "0.916 [" in done.stdout  # two raters of three
+
+
+def test_no_model_library_is_imported_to_compare_raters(judged):
+    code = (
+        "import sys; from sparring.cli.main import main;"
+        "sys.argv[1:] = ['calibrate', f'data={sys.argv[1]}'];"
+        "main(); print({'torch', 'transformers', 'lightning'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(judged)], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "set()"

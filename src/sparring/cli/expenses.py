@@ -12,7 +12,6 @@ from sparring.core.answers import Expense
 from sparring.core.errors import ConfigError
 from sparring.core.protocols import Annotator, Estimates, PromptSource
 from sparring.core.types import Prompt
-from sparring.rollout.preference import PreferenceRollout
 
 
 def check_budget(cfg: dict[str, Any]) -> None:
@@ -71,6 +70,8 @@ def foreseen(cfg: dict[str, Any], parts: Parts) -> dict[str, Expense]:
     win_rate, payoff = cfg["callbacks"]["win_rate"], cfg["callbacks"]["payoff_matrix"]
     tokens, rounds = parts.sampler.max_new_tokens, cfg["rounds"]
     expenses: dict[str, Expense] = {}
+    from sparring.rollout.preference import PreferenceRollout  # imports torch, which sparring calibrate may not need
+
     if isinstance(rollout, PreferenceRollout) and rollout.annotator is not None:
         for index in range(rounds):
             prompts, samples = rollout.prompts.for_round(index), rollout.sampler.num_generations
