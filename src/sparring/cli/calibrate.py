@@ -38,7 +38,7 @@ from sparring.cli.tables import console, described, print_whole
 from sparring.cli.train import conf_directory
 from sparring.core.answers import Expense, canonical
 from sparring.core.errors import ConfigError
-from sparring.core.files import sha256
+from sparring.core.files import require_writable, sha256
 from sparring.core.protocols import Annotator, Checkable
 from sparring.data.judged_formats import JudgedPair
 from sparring.data.judged_pairs import judged_pairs
@@ -160,7 +160,7 @@ def _counted(pairs: Sequence[JudgedPair]) -> str:
 def _ask(annotator: Annotator, name: str, pairs: Sequence[JudgedPair], plot: Path | None) -> Asked:
     """What can be known to fail is found before anything is asked, as in `sparring train`."""
     if plot is not None:
-        _make_room(plot)
+        require_writable(plot, "plot")
     if isinstance(annotator, Checkable):
         annotator.check()
     return ask(annotator, name, pairs)
@@ -205,13 +205,6 @@ def _spent(asked: Asked) -> list[str]:
     ]
     spent = sum((each.expense for each in asked.judgements), Expense())
     return [*lines, f"{asked.judge.name}: {described(spent)}"] if spent.prompt_tokens else lines
-
-
-def _make_room(plot: Path) -> None:
-    try:
-        plot.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{plot} cannot be written ({error.strerror}); give plot another place.") from error
 
 
 def _draw(found: Reliability | None, name: str, path: Path) -> None:

@@ -17,7 +17,6 @@ with suite.KEY=VALUE; from there come a MODEL's sampler, wording and, with +game
 """
 
 import secrets
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -31,7 +30,7 @@ from sparring.cli.make import make
 from sparring.cli.policies import load, parse_policy
 from sparring.cli.saved_config import saved_config
 from sparring.core.errors import ConfigError
-from sparring.core.files import write_json
+from sparring.core.files import require_writable, write_json
 from sparring.core.seeding import derive_seed, numpy_rng
 from sparring.games.taboo.game import Game, Role, Taboo
 from sparring.games.taboo.players import Player, Position, Reply
@@ -113,7 +112,7 @@ def parse(arguments: Sequence[str]) -> Options:
     if save is not None and save.suffix not in FORMATS:
         raise ConfigError(f"save is {str(save)!r}; give a file that ends in {' or '.join(FORMATS)}.")
     if save is not None:
-        _require_writable(save)  # now, for a game that is over cannot be played again
+        require_writable(save, "save")  # now, for a game that is over cannot be played again
     return Options(
         place=place,
         role=role,
@@ -129,17 +128,6 @@ def _number(key: str, value: str, *, least: int = 0) -> int:
     if not value.isdecimal() or int(value) < least:
         raise ConfigError(f"{key} is {value!r}; it must be a whole number of at least {least}.")
     return int(value)
-
-
-def _require_writable(path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written ({error.strerror}); give save another place.") from error
-    if path.is_dir():
-        raise ConfigError(f"{path} is a directory; give save the name of a file.")
 
 
 def play(options: Options) -> None:

@@ -28,6 +28,7 @@ from sparring.analysis.study import (
 from sparring.cli.study_runs import Claim, Study, find_runs, read_run, read_study
 from sparring.cli.tables import money, print_whole
 from sparring.core.errors import ConfigError, SparringError
+from sparring.core.files import require_writable
 
 USAGE = """usage: sparring report DIR ... [KEY=VALUE ...]
 
@@ -220,7 +221,5 @@ def _signed(found: Estimate, digits: int = 2) -> str:
 def _draw(curves: dict[str, list[Point]], resource: str, path: Path) -> None:
     from sparring.analysis.study_plot import draw_curves  # matplotlib takes a second to import
 
-    try:
-        draw_curves(curves, x=resource.replace("_", " "), path=path)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written ({error.strerror}); give plot another place.") from error
+    require_writable(path, "plot")
+    draw_curves(curves, x=resource.replace("_", " "), path=path)

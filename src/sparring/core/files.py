@@ -3,12 +3,13 @@
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sparring.core.errors import DataError
+from sparring.core.errors import ConfigError, DataError
 
 
 @contextmanager
@@ -29,6 +30,18 @@ def readable(*paths: Path) -> None:
     os.umask(mask)
     for path in paths:
         path.chmod(0o666 & ~mask)
+
+
+def require_writable(path: Path, option: str) -> None:
+    """Make room for a file that `option` names and that comes last of all: whether it can be written is known now."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written ({error.strerror}); give {option} another place.") from error
+    if path.is_dir():
+        raise ConfigError(f"{path} is a directory; give {option} the name of a file.")
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
