@@ -38,6 +38,7 @@ class Sampler:
     top_k: int
     max_new_tokens: int
     token_budget: int
+    min_new_tokens: int = 0
     scoring_budget: int = 16384
     repeat_ngram: int = 8
     max_repeat_share: float = 0.2
@@ -49,6 +50,11 @@ class Sampler:
         if self.temperature <= 0:
             raise ConfigError(
                 f"sampler.temperature is {self.temperature}; it must be above 0: for greedy decoding set top_k=1."
+            )
+        if not 0 <= self.min_new_tokens <= self.max_new_tokens:
+            raise ConfigError(
+                f"sampler.min_new_tokens is {self.min_new_tokens}; it must be from 0 to sampler.max_new_tokens, "
+                f"which is {self.max_new_tokens}."
             )
         if not 0 < self.top_p <= 1:
             raise ConfigError(f"sampler.top_p is {self.top_p}; it must be above 0 and at most 1.")
@@ -76,21 +82,22 @@ class Sampler:
                         [rendered[i] for i in batch],
                         copies=self.num_generations,
                         max_new_tokens=self.max_new_tokens,
-                        warpers=self._warpers(),
+                        min_new_tokens=self.min_new_tokens,
+                        warpers=self.warpers(),
                     )
                 on_tokens(sum(len(row) for row in rows))
                 for place, i in enumerate(batch):
                     samples = rows[place * self.num_generations : (place + 1) * self.num_generations]
-                    responses = tuple(self._response(policy, rendered[i], ids) for ids in samples)
+                    responses = tuple(self.response(policy, rendered[i], ids) for ids in samples)
                     candidates[i] = Candidates(prompts[i], rendered[i], responses)
         return [candidates[i] for i in range(len(prompts))]
 
-    def _response(self, policy: Policy, prompt_ids: tuple[int, ...], ids: tuple[int, ...]) -> Response:
+    def response(self, policy: Policy, prompt_ids: tuple[int, ...], ids: tuple[int, ...]) -> Response:
         finish = "stop" if ids[-1] in policy.eos_ids else "length"
         defect = find_defect(ids, finish, ngram=self.repeat_ngram, max_repeat_share=self.max_repeat_share)
         return Response(policy.decode(prompt_ids, ids), ids, "policy", finish, float("nan"), defect)
 
-    def _warpers(self) -> LogitsProcessorList:
+    def warpers(self) -> LogitsProcessorList:
         warpers = LogitsProcessorList()
         if self.temperature != 1:
             warpers.append(TemperatureLogitsWarper(self.temperature))
