@@ -16,5 +16,5 @@ def test_a_place_below_a_file_and_a_directory_are_refused_with_the_option_that_n
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"file/one.png cannot be written \(.*\); give plot another place."):
         require_writable(tmp_path / "file" / "one.png", "plot")
-    with pytest.raises(ConfigError, match="is a directory; give save the name of a file."):
+    with pytest.raises(ConfigError, match=r"is a directory; give save the name of a file\."):
         require_writable(tmp_path, "save")

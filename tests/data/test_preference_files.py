@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -9,8 +10,8 @@ import pytest
 from sparring.core.errors import DataError
 from sparring.core.files import write_json
 from sparring.core.identity import prompt_id
-from sparring.core.types import Message
-from sparring.data.preference_files import is_pairs_table, own_pairs, preferences
+from sparring.core.types import Message, Prompt
+from sparring.data.preference_files import Preference, is_pairs_table, own_pairs, preferences, write_preferences
 from sparring.data.schema import PAIRS
 
 ASKED = {"role": "user", "content": "Why?"}
@@ -93,3 +94,54 @@ def test_of_a_round_with_replayed_pairs_only_its_own_are_read(tmp_path):
     assert [row["source_round"] for row in own_pairs(path)] == [1, 1]
     write_json(tmp_path / "manifest.json", {"round": 0, "funnel": {"replayed": 0}})  # a union of rounds
     assert len(list(own_pairs(path))) == 3
+
+
+def asks(*messages: Message) -> Prompt:
+    return Prompt(prompt_id(messages), messages)
+
+
+PAIRS_TO_WRITE = [
+    Preference(asks(Message("user", "Why?")), "Yes.", "", (8.0, 6.5)),
+    Preference(asks(Message("user", "Wer war's?\u2028")), "Ich \U0001f600", '{"no": 1}', None),
+]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
+@pytest.mark.parametrize("conversational", [True, False])
+def test_what_is_written_is_read_again(tmp_path, name, conversational):
+    write_preferences(tmp_path / name, PAIRS_TO_WRITE, conversational=conversational)
+    read = [(pair.prompt.id, pair.chosen, pair.rejected, pair.ratings) for pair in preferences(tmp_path / name)]
+    assert read == [(pair.prompt.id, pair.chosen, pair.rejected, pair.ratings) for pair in PAIRS_TO_WRITE]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
+def test_conversations_with_several_turns_are_written_whole(tmp_path, name):
+    prompt = asks(Message("system", "S"), Message("user", "A"), Message("assistant", "B"), Message("user", "C"))
+    pair = Preference(prompt, "Yes.", "No.", None)
+    write_preferences(tmp_path / name, [pair], conversational=True)
+    [read] = preferences(tmp_path / name)
+    assert (read.prompt.messages, read.chosen, read.rejected) == (prompt.messages, "Yes.", "No.")
+    with pytest.raises(DataError, match=r"is a conversation, .*; write conversational rows\.$"):
+        write_preferences(tmp_path / f"plain-{name}", [pair], conversational=False)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
+@pytest.mark.parametrize("conversational", [True, False])
+def test_the_datasets_library_loads_the_columns_that_trl_wants(tmp_path, name, conversational):
+    write_preferences(tmp_path / name, PAIRS_TO_WRITE, conversational=conversational)
+    format = "json" if name.endswith("jsonl") else "parquet"
+    cache = str(tmp_path / "cache")
+    table = datasets.load_dataset(format, data_files=str(tmp_path / name), split="train", cache_dir=cache)
+    assert set(table.column_names) == {"prompt", "chosen", "rejected", "score_chosen", "score_rejected"}
+    first = table[0]
+    if conversational:
+        assert (first["prompt"], first["chosen"], first["rejected"]) == ([ASKED], [said("Yes.")], [said("")])
+    else:
+        assert (first["prompt"], first["chosen"], first["rejected"]) == ("Why?", "Yes.", "")
+    assert table["score_chosen"][:] == [8.0, None]
+
+
+def test_a_name_that_says_no_format_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"a.csv ends in neither .jsonl nor .parquet"):
+        write_preferences(tmp_path / "a.csv", PAIRS_TO_WRITE, conversational=True)

@@ -6,6 +6,7 @@ import pytest
 
 from sparring.annotators.critics import AskedLength, EndsProperly, NoRepetition, UsesWords, distinct_sentences, words_of
 from sparring.annotators.panel import Critic
+from sparring.annotators.story_principles import KeepsPrinciple
 from sparring.core.errors import ConfigError
 from sparring.core.identity import prompt_id
 from sparring.core.types import Message, Prompt, Response
@@ -144,34 +145,26 @@ def test_faults_are_independent_so_answers_to_one_prompt_differ() -> None:
     assert {sum(word in text for word in ("fox", "lamp", "rain")) for text in texts} == {0, 1, 2, 3}
 
 
-def follows(principle: str, text: str) -> bool:
-    words = [word.lower() for word in words_of(text)]
-    match principle:
-        case "short":
-            return len(words) / len(distinct_sentences(text)) <= 5
-        case "cheerful":
-            return "!" in text
-        case "speech":
-            return '"' in text
-        case _:
-            return principle in words
+def kept(principle: str, texts: list[str]) -> float:
+    critic = KeepsPrinciple(principle)
+    return sum(critic(Prompt("p", ()), written(text)) for text in texts) / len(texts)
 
 
 @pytest.mark.parametrize("principle", PRINCIPLES)
 def test_a_principle_shows_in_stories_told_under_it(principle: str, told: list[Prompt]) -> None:
-    under = [teacher(prompt) for prompt in told if prompt.meta.get("principle") == principle]
-    free = [teacher(prompt) for prompt in told if "principle" not in prompt.meta]
+    under = [teacher(prompt) for prompt in told if prompt.meta.get("told_under") == principle]
+    free = [teacher(prompt) for prompt in told if "told_under" not in prompt.meta]
     assert len(under) > 250
-    assert sum(follows(principle, text) for text in under) / len(under) >= 0.9
-    assert 0.01 < sum(follows(principle, text) for text in free) / len(free) < 0.15
+    assert kept(principle, under) >= 0.9
+    assert 0.01 < kept(principle, free) < 0.15
 
 
 def test_a_principle_is_a_system_message_before_the_request(told: list[Prompt]) -> None:
-    prompts = [prompt for prompt in told if "principle" in prompt.meta]
+    prompts = [prompt for prompt in told if "told_under" in prompt.meta]
     assert 0.3 < len(prompts) / 5000 < 0.4
     for prompt in prompts[:50]:
         assert [message.role for message in prompt.messages] == ["system", "user"]
-        assert prompt.messages[0].content == PRINCIPLES[prompt.meta["principle"]]
+        assert prompt.messages[0].content == PRINCIPLES[prompt.meta["told_under"]]
 
 
 def test_every_noun_can_stand_in_every_role() -> None:

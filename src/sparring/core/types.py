@@ -52,7 +52,10 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """The responses to one prompt, policy samples first. `prompt_ids` is the prompt as the policy read it."""
+    """The responses to one prompt, policy samples first. `prompt_ids` is the prompt as the policy reads it.
+
+    A sampler may have told the policy more than the prompt says; that is in neither.
+    """
 
     prompt: Prompt
     prompt_ids: tuple[int, ...]
@@ -62,6 +65,20 @@ class Candidates:
 def unsampled(prompt: Prompt, texts: Sequence[str]) -> Candidates:
     """Candidates of which only the texts matter: nobody sampled them here, so they have no tokens."""
     return Candidates(prompt, (), tuple(Response(text, (), "policy", "stop", 0.0) for text in texts))
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a model answered, whoever it is: a policy, another program's model or a file. None is what is not known.
+
+    `tokens` are those of the answer, by the model's own tokenizer, and `seconds` what it took.
+    """
+
+    prompt: Prompt
+    text: str
+    model: str
+    tokens: int | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

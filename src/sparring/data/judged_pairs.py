@@ -1,29 +1,18 @@
 """Recorded preferences with one or several raters per comparison, from files of several makers.
 
-What rows may look like stands at the top of `judged_formats.py`. JSON Lines, a JSON array, CSV or Parquet; any but the
-last may be gzipped.
+What rows may look like stands at the top of `judged_formats.py`, and which files may hold them in `row_files.py`.
 """
 
-import csv
-import gzip
-import io
-import json
-import sys
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
 
 from sparring.core.errors import ConfigError, DataError
 from sparring.core.jsonl import read_jsonl
 from sparring.data import judged_formats as formats
 from sparring.data.judged_formats import Ballot, JudgedPair
 from sparring.data.preference_files import preferences_of
-from sparring.data.rounds import read_rows
-
-Row = Mapping[str, Any]
+from sparring.data.row_files import Row, read_any_rows
 
 # Columns that a row of the format has, and how it becomes a pair. The first that fits counts.
 FORMATS: dict[str, tuple[frozenset[str], Callable[[Row, str], JudgedPair] | None]] = {
@@ -94,7 +83,7 @@ def _turned_ballot(ballot: Ballot) -> Ballot:
 
 
 def _pairs(path: Path, layout: str) -> Iterator[JudgedPair]:
-    rows = _rows(path)
+    rows = read_any_rows(path)
     head = next(rows, None)
     if head is None:
         return
@@ -170,45 +159,3 @@ def _at(texts: Mapping[tuple[Any, ...], str], key: tuple[Any, ...], where: str) 
 def _chained(head: Row, rows: Iterator[Row]) -> Iterator[Row]:
     yield head
     yield from rows
-
-
-def _rows(path: Path) -> Iterator[Row]:
-    kind = (path.with_suffix("") if path.suffix == ".gz" else path).suffix
-    if kind == ".parquet":
-        try:
-            yield from read_rows(path)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise DataError(f"{path} cannot be read as a Parquet file ({error}); check the file.") from error
-    elif kind == ".csv":
-        yield from _table(path)
-    elif kind == ".json":
-        yield from _array(path)
-    else:
-        yield from read_jsonl(path)
-
-
-def _table(path: Path) -> Iterator[Row]:
-    csv.field_size_limit(sys.maxsize)  # else a response may have no more than 131,072 characters
-    rows = csv.DictReader(io.StringIO(_whole(path), newline=""))
-    for number, row in enumerate(rows, start=1):
-        if None in row:
-            raise DataError(f"row {number} of {path} has more cells than its header; quote texts with commas.")
-        yield row
-
-
-def _array(path: Path) -> list[Row]:
-    try:
-        rows = json.loads(_whole(path))
-    except ValueError as error:
-        raise DataError(f"{path} is not JSON ({error}); give an array of objects.") from error
-    if not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):
-        raise DataError(f"{path} is not an array of JSON objects; give one, or JSON Lines as .jsonl.")
-    return rows
-
-
-def _whole(path: Path) -> str:
-    try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
-            return file.read().decode()
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read ({error}); check the path and the file.") from error

@@ -4,6 +4,7 @@ TRL's rows have `chosen` and `rejected`, as text or messages, and `prompt` unles
 Ratings are `score_chosen` and `score_rejected`, or `chosen_rating` and `rejected_rating`. JSON Lines or Parquet.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +14,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sparring.core.errors import DataError
-from sparring.core.files import read_json
+from sparring.core.files import atomic_path, read_json
 from sparring.core.jsonl import read_jsonl
 from sparring.core.types import Prompt
 from sparring.data.prompt_formats import Layout, detect_layout, to_prompt
-from sparring.data.rounds import read_rows
+from sparring.data.rounds import read_rows, write_parquet
 
 Row = Mapping[str, Any]
 
+_MESSAGES = pa.list_(pa.struct({"role": pa.string(), "content": pa.string()}))
 _RATINGS = (("score_chosen", "score_rejected"), ("chosen_rating", "rejected_rating"))
 
 
@@ -70,6 +72,39 @@ def preferences_of(rows: Iterable[Row], path: Path) -> Iterator[Preference]:
                 )
             layout = detect_layout(columns, prompt_column=None, teacher_model="", source=str(path))
         yield _preference({**dict.fromkeys(columns), **row}, layout, f"row {number} of {path}")
+
+
+def write_preferences(path: Path, pairs: Iterable[Preference], *, conversational: bool) -> None:
+    """An explicit-prompt preference data set of TRL, as JSON Lines or Parquet by the name; null where not rated.
+
+    What is not conversational is text to TRL, which puts prompt and answer one after the other without a template.
+    """
+    rows = (_trl_row(pair, conversational) for pair in pairs)
+    if path.suffix == ".parquet":
+        text = _MESSAGES if conversational else pa.string()
+        columns = dict.fromkeys(("prompt", "chosen", "rejected"), text) | dict.fromkeys(_RATINGS[0], pa.float64())
+        write_parquet(path, pa.schema(columns), rows)
+    elif path.suffix == ".jsonl":
+        with atomic_path(path) as temporary, temporary.open("w") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+    else:
+        raise DataError(f"{path} ends in neither .jsonl nor .parquet; give a name that does.")
+
+
+def _trl_row(pair: Preference, conversational: bool) -> dict[str, Any]:
+    messages = pair.prompt.messages
+    row: dict[str, Any] = dict(zip(_RATINGS[0], pair.ratings or (None, None), strict=True))
+    if conversational:
+        row["prompt"] = [{"role": message.role, "content": message.content} for message in messages]
+        for side, text in (("chosen", pair.chosen), ("rejected", pair.rejected)):
+            row[side] = [{"role": "assistant", "content": text}]
+        return row
+    if [message.role for message in messages] != ["user"]:
+        raise DataError(
+            f"Prompt {pair.prompt.id} is a conversation, whose turns plain text cannot tell apart; write "
+            "conversational rows."
+        )
+    return row | {"prompt": messages[0].content, "chosen": pair.chosen, "rejected": pair.rejected}
 
 
 def _preference(row: Row, layout: Layout, where: str) -> Preference:

@@ -181,7 +181,7 @@ def _prompt(words: list[str], sentences: int, teacher: str, principle: str | Non
     messages = (request,) if principle is None else (Message("system", PRINCIPLES[principle]), request)
     meta: dict[str, Any] = {"words": words, "sentences": sentences}
     if principle is not None:
-        meta["principle"] = principle
+        meta["told_under"] = principle  # its name; `meta["principle"]` is a sentence that a sampler is yet to say
     return Prompt(prompt_id(messages), messages, teacher, meta)
 
 
