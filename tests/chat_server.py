@@ -9,7 +9,10 @@ from typing import Any
 
 
 class ChatServer(ThreadingHTTPServer):
-    """`reply` makes an answer of a question; one that ends in "..." was cut. `asked` are the bodies of all requests."""
+    """`reply` makes an answer of the last message; one that ends in "..." was cut. `asked` are the bodies of requests.
+
+    Where `counts`, it says how many words prompt and answer have, as their tokens.
+    """
 
     daemon_threads = True
 
@@ -20,6 +23,7 @@ class ChatServer(ThreadingHTTPServer):
         self.keys: list[str] = []
         self.refusal: tuple[int, dict[str, Any]] | None = None
         self.busy = 0  # how many requests are told to come again
+        self.counts = False
 
     @property
     def url(self) -> str:
@@ -46,10 +50,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def _reply(self, body: dict[str, Any]) -> dict[str, Any]:
-        said = self.server.reply(body["messages"][0]["content"])
+        said = self.server.reply(body["messages"][-1]["content"])
         message = {"role": "assistant", "content": said}
         choice = {"index": 0, "finish_reason": "length" if said.endswith("...") else "stop", "message": message}
-        return {"id": "1", "object": "chat.completion", "created": 0, "model": body["model"], "choices": [choice]}
+        reply = {"id": "1", "object": "chat.completion", "created": 0, "model": body["model"], "choices": [choice]}
+        if self.server.counts:
+            words = sum(len(message["content"].split()) for message in body["messages"]), len(said.split())
+            reply["usage"] = {"prompt_tokens": words[0], "completion_tokens": words[1], "total_tokens": sum(words)}
+        return reply
 
     def log_message(self, *_: Any) -> None:
         pass

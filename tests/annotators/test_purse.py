@@ -34,7 +34,7 @@ def test_tokens_cost_what_the_table_says() -> None:
 
 @pytest.mark.parametrize("price", [-1.0, float("nan"), float("inf")])
 def test_a_price_that_is_none_is_refused(price: float) -> None:
-    with pytest.raises(ConfigError, match=r"annotator\.prices\.completion is .* million tokens"):
+    with pytest.raises(ConfigError, match=r"prices\.completion is .* million tokens"):
         Prices(prompt=1.0, completion=price)
 
 

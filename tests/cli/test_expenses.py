@@ -118,7 +118,7 @@ def test_a_policy_that_judges_itself_costs_nothing(small: Callable) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["annotator.prices.prompt=-2.0"], "annotator.prices.prompt is -2.0"),
+        (["annotator.prices.prompt=-2.0"], "prices.prompt is -2.0"),
         (["annotator.prices.prompts=2.0"], "annotator.prices has no key 'prompts'"),
         (["budget.max_cost=1.0", "annotator.prices=null"], "by annotator.prices every call is free"),
         (["budget.max_calls=5", "annotator.book=null"], "annotator.book is null"),

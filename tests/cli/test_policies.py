@@ -21,6 +21,25 @@ def test_an_at_sign_that_no_round_follows_belongs_to_the_place():
     assert parse_policy("x=owner/name") == Source("x", "owner/name")
 
 
+def test_behind_a_plus_stands_how_a_policy_decodes():
+    assert parse_policies("outputs/run@2+best_of,mine=owner/name+principle,outputs/run+la@0") == [
+        Source("run round 2+best_of", "outputs/run", "2", "best_of"),
+        Source("mine", "owner/name", None, "principle"),
+        Source("run round 0+la", "outputs/run", "0", "la"),
+    ]
+    assert parse_policy("a+b=owner/name") == Source("a+b", "owner/name")
+
+
+def test_a_plus_in_the_name_of_what_is_there_belongs_to_the_place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c++").mkdir()
+    assert parse_policy("c++") == Source("c++", "c++")
+    assert parse_policy("c++@3") == Source("c++ round 3", "c++", "3")
+    assert parse_policy("c+++best_of") == Source("c+++best_of", "c++", None, "best_of")
+    assert parse_policy("c++@base+best_of") == Source("c++ base+best_of", "c++", "base", "best_of")
+    assert parse_policy("a+b/name").place == "a+b/name"
+
+
 def test_here_and_above_are_called_as_they_are_on_disk(tmp_path, monkeypatch):
     (tmp_path / "above" / "here").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "above" / "here")
@@ -29,7 +48,13 @@ def test_here_and_above_are_called_as_they_are_on_disk(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
-    [("", "is empty"), ("[]", "is empty"), ("a=", "'a=' cannot be read"), ("=b", "cannot be read")],
+    [
+        ("", "is empty"),
+        ("[]", "is empty"),
+        ("a=", "'a=' cannot be read"),
+        ("=b", "cannot be read"),
+        ("b+", "cannot be read"),
+    ],
 )
 def test_what_cannot_be_read_is_refused(text, sentence):
     with pytest.raises(ConfigError, match=sentence):

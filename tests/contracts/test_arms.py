@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from sparring.cli.build import Parts, check_objective, make
+from sparring.cli.build_decoding import check_nothing_trained
 from sparring.cli.check import check_run, check_targets
 from sparring.core.errors import ConfigError
 from sparring.core.schedule import learning_rate_factor
@@ -20,7 +21,10 @@ torch.set_num_threads(1)
 CONF = Path(__file__).parents[2] / "conf"
 # Arms of games have settings of their own: other prompts, other rates.
 GAMES = {"imitation": {"rollout.path"}, "spag": set(), "taboo_imitation": set(), "taboo_spag": set()}
-ARMS = sorted({path.stem for path in (CONF / "arm").glob("*.yaml") if not path.stem.startswith("nash_")} - GAMES.keys())
+# Arms that train nothing have no pairs, and decode as long as the setting's sampler does.
+DECODING = {"linear_alignment", "principle", "best_of"}
+OTHERS = GAMES.keys() | DECODING
+ARMS = sorted({path.stem for path in (CONF / "arm").glob("*.yaml") if not path.stem.startswith("nash_")} - OTHERS)
 # What only the user knows: earlier data.
 GIVEN = {"rollout.path": "pairs.parquet", "rollout.run": "outputs/earlier", "annotator.model": "model"}
 DATA = {"offline_dpo": {"rollout.path"}, "sft_positives": {"rollout.path"}, "dno_lookahead": {"rollout.run"}}
@@ -74,6 +78,22 @@ def test_the_stages_of_spag_fit_their_settings(setting, arm, rate):
     assert cfg["objective"]["_target_"].endswith("Imitation" if "imitation" in arm else "SPAG")
     check_run(cfg)
     check_targets(cfg)
+
+
+@pytest.mark.parametrize("arm", sorted(DECODING))
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_ways_of_decoding_fit_every_setting_and_decode_as_its_sampler_does(arm, setting):
+    cfg, missing = composed(f"experiment={setting}", f"arm={arm}")
+    assert (cfg["arm_name"], cfg["rounds"]) == (arm, 1)
+    assert missing <= {"model.path", "annotator.model"}
+    check_run(cfg)
+    check_targets(cfg)
+    check_nothing_trained(cfg)
+    sampler = cfg["objective"]["sampler"]
+    drawn = sampler["sampler"] if arm == "best_of" else sampler
+    apart = {"_target_", "num_generations", "top_p", "principle", "ratio", "mode", "scoring_budget"}
+    assert all(cfg["sampler"][key] == value for key, value in drawn.items() if key not in apart)
+    assert drawn["num_generations"] == cfg["callbacks"]["win_rate"]["samples_per_prompt"]
 
 
 @every_arm

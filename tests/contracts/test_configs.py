@@ -45,6 +45,8 @@ REQUIRED = {
     "arm/offline_dpo": {"rollout.path": "pairs.parquet"},
     "arm/sft_positives": {"rollout.path": "pairs.parquet"},
     "arm/dno_lookahead": {"rollout.run": "outputs/earlier"},
+    "suite/answers": {"suite.format": "alpaca_eval", "suite.questions": "alpaca_eval.json"},
+    "suite/personal": {"suite.questions": "preference_data.json"},
     "experiment/dno_paper": {"model.path": "model", "annotator.model": "model"},
     "experiment/sppo_paper": {"model.path": "model"},
     "experiment/sppo_code": {"model.path": "model"},

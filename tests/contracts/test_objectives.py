@@ -16,7 +16,8 @@ from sparring.objectives.turns import TurnObjective
 torch.set_num_threads(1)
 
 CONF = Path(__file__).parents[2] / "conf"
-OPTIONS = sorted(path.stem for path in (CONF / "objective").glob("*.yaml"))
+NO_LOSS = {"linear_alignment", "principle", "best_of"}  # ways of decoding
+OPTIONS = sorted({path.stem for path in (CONF / "objective").glob("*.yaml")} - NO_LOSS)
 
 # Where a micro-batch is more than the sum of its rows: KTO's reference points are means over it, and so are SPAG's
 # two losses.

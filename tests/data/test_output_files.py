@@ -4,6 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -71,6 +73,53 @@ def test_conversations_survive_arena_hard_with_what_they_cost(tmp_path, drawn):
         outputs.append(Output(prompt, contents[1], "ours", *used))
     write_outputs(tmp_path / "ours.jsonl", outputs, "arena_hard")
     assert read_outputs(tmp_path / "ours.jsonl") == outputs
+
+
+RESPONSE = {
+    "policy": "ours",
+    "prompt_id": "p1",
+    "messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello"}],
+    "meta": '{"principle": "be kind."}',
+    "text": "Hi",
+    "tokens": 3,
+    "seconds": None,
+}
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+def test_what_an_evaluation_wrote_is_read_with_its_prompts_as_they_were(tmp_path, kind):
+    path = tmp_path / f"responses.{kind}"
+    rows = [RESPONSE, RESPONSE | {"policy": "theirs", "text": "", "tokens": None}]
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        lines(path, *rows)
+    messages = (Message("system", "Be kind."), Message("user", "Hello"))
+    prompt = Prompt("p1", messages, meta={"principle": "be kind."})
+    assert read_outputs(path) == [Output(prompt, "Hi", "ours", 3), Output(prompt, "", "theirs")]
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"messages": []}, "has no messages with role and content; mend or remove it"),
+        ({"messages": "Hello"}, "has no messages with role and content"),
+        ({"messages": [{"role": "user"}]}, "has no messages with role and content"),
+        ({"meta": "{"}, "has a meta that is not JSON"),
+        ({"meta": "[1]"}, r"has \[1\] as meta; give a JSON object"),
+        ({"meta": None}, "has None as meta; give a text"),
+        ({"text": None}, "has None as text; give a text"),
+        ({"policy": 3}, "has 3 as policy; give a text"),
+        ({"tokens": "many"}, "has 'many' and None as response_tokens and response_seconds; give numbers"),
+    ],
+)
+def test_a_row_of_an_evaluation_that_is_none_is_named(tmp_path, changed, sentence):
+    path = lines(tmp_path / "responses.jsonl", RESPONSE, RESPONSE | changed)
+    with pytest.raises(DataError, match=rf"^row 2 of {path} {sentence}"):
+        read_outputs(path)
+    lacking = {name: value for name, value in RESPONSE.items() if name != "meta"}
+    with pytest.raises(DataError, match="has no column 'meta', which format sparring needs"):
+        read_outputs(lines(path, RESPONSE, lacking))
 
 
 def test_both_turns_survive_mt_bench(tmp_path):

@@ -1,12 +1,16 @@
+import hashlib
 import json
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 
 import pytest
 
 from sparring.annotators.critics import AskedLength, EndsProperly, NoRepetition, UsesWords, distinct_sentences, words_of
 from sparring.annotators.panel import Critic
-from sparring.annotators.story_principles import KeepsPrinciple
+from sparring.annotators.story_principles import RULES
+from sparring.cli.check import check_targets
 from sparring.core.errors import ConfigError
 from sparring.core.identity import prompt_id
 from sparring.core.types import Message, Prompt, Response
@@ -15,8 +19,16 @@ from sparring.data.story_grammar import KIND, TEMPLATES, Style, write_sentences
 from sparring.data.story_tokenizer import build_tokenizer
 
 
-def stories(train: int = 5000, validation: int = 1000, seed: int = 0, rounds: int = 1) -> Stories:
-    return Stories(train=train, validation=validation, split="disjoint", rounds=rounds, seed=seed)
+def stories(
+    train: int = 5000,
+    validation: int = 1000,
+    seed: int = 0,
+    rounds: int = 1,
+    principles: Sequence[Sequence[str]] | None = None,
+) -> Stories:
+    return Stories(
+        train=train, validation=validation, split="disjoint", rounds=rounds, seed=seed, principles=principles
+    )
 
 
 def corpus(train: int = 5000, validation: int = 1000, seed: int = 0) -> StoryCorpus:
@@ -93,6 +105,49 @@ def test_a_prompt_asks_for_its_words_and_length_and_nothing_else() -> None:
     assert json.loads(json.dumps(prompt.meta)) == prompt.meta
 
 
+def test_prompts_without_principles_are_those_of_every_run_so_far() -> None:
+    source, digest = stories(train=576, validation=200, rounds=3), hashlib.sha256()
+    for prompt in [*source.validation, *(prompt for index in range(3) for prompt in source.for_round(index))]:
+        turns = [(message.role, message.content) for message in prompt.messages]
+        digest.update(json.dumps([prompt.id, turns, prompt.teacher, prompt.meta]).encode())
+    assert digest.hexdigest()[:16] == "7ab00db3265fc9ef"  # computed before there were principles
+
+
+def test_principles_change_nothing_of_a_prompt_but_its_meta() -> None:
+    plain, principled = stories(seed=4), stories(seed=4, principles=[["sea", "speech"], ["short"]])
+    pairs = [*zip(plain.validation[:300], principled.validation[:300], strict=True)]
+    pairs += zip(plain.for_round(0)[:300], principled.for_round(0)[:300], strict=True)
+    for one, other in pairs:
+        meta = {key: value for key, value in other.meta.items() if key not in ("principle", "principles")}
+        assert replace(other, meta=meta) == one
+
+
+def test_every_prompt_draws_one_of_the_sets_by_its_own_seed() -> None:
+    sets = [["sea", "speech"], ["short"]]
+    prompts = stories(principles=sets).validation
+    said = {("sea", "speech"): "Tell it about the sea. Let somebody speak.", ("short",): "Use short sentences."}
+    drawn = [tuple(prompt.meta["principles"]) for prompt in prompts]
+    assert [prompt.meta["principle"] for prompt in prompts] == [said[names] for names in drawn]
+    assert 0.45 < drawn.count(("short",)) / 1000 < 0.55
+    assert json.loads(json.dumps(prompts[0].meta)) == prompts[0].meta
+    assert prompts[999] == stories(train=0, principles=sets).validation[999]
+    assert drawn != [tuple(prompt.meta["principles"]) for prompt in stories(seed=1, principles=sets).validation]
+
+
+@pytest.mark.parametrize("sets", [[], [[]], [["sea"], []]])
+def test_sets_without_a_principle_are_refused(sets: list[list[str]]) -> None:
+    with pytest.raises(ConfigError, match=r"prompts\.principles has a set without a principle, or no set"):
+        stories(principles=sets)
+
+
+def test_a_principle_that_stories_do_not_know_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"has 'loud', which is no principle of stories; choose among short, cheer"):
+        stories(principles=[["sea"], ["night", "loud"]])
+    node = {"_target_": "sparring.data.stories.Stories", "principles": ["sea"]}
+    with pytest.raises(ConfigError, match=r"prompts\.principles is \['sea'\]; it must be .*a list of lists of texts"):
+        check_targets({"prompts": node})
+
+
 def test_rows_slice_lazily() -> None:
     made: list[int] = []
 
@@ -146,8 +201,7 @@ def test_faults_are_independent_so_answers_to_one_prompt_differ() -> None:
 
 
 def kept(principle: str, texts: list[str]) -> float:
-    critic = KeepsPrinciple(principle)
-    return sum(critic(Prompt("p", ()), written(text)) for text in texts) / len(texts)
+    return sum(RULES[principle](text) for text in texts) / len(texts)
 
 
 @pytest.mark.parametrize("principle", PRINCIPLES)

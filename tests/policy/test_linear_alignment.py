@@ -1,5 +1,6 @@
 """Steered samples: the same as from two uncached contexts, one response at a time, whatever the batch."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -167,15 +168,15 @@ def test_a_token_costs_two_rows_of_one_forward(policy: Policy, prompts: list[Pro
     assert calls == [(2, width)] + [(2, 1)] * 6
 
 
-def test_candidates_are_those_of_the_plain_prompts_and_progress_counts_a_token_once(
+def test_candidates_are_those_of_the_plain_prompts_and_progress_counts_the_tokens_of_both_contexts(
     policy: Policy, prompts: list[Prompt]
 ) -> None:
     told: list[int] = []
-    sampled = replace(SAMPLER.single, token_budget=300)(policy, prompts, seed=0, on_tokens=told.append)
+    sampled = replace(SAMPLER, token_budget=300)(policy, prompts, seed=0, on_tokens=told.append)
     assert [group.prompt for group in sampled] == prompts
     assert [group.prompt_ids for group in sampled] == [policy.render(prompt) for prompt in prompts]
     assert len(told) > 1
-    assert sum(told) == sum(len(row) for group in ids_of(sampled) for row in group)
+    assert sum(told) == 2 * sum(len(row) for group in ids_of(sampled) for row in group)
     for response in (response for group in sampled for response in group.responses):
         assert (response.finish == "stop") == (response.ids[-1] in policy.eos_ids)
 
@@ -199,8 +200,9 @@ def test_torchs_generator_is_not_touched(chat_policy: Policy, prompts: list[Prom
 def test_a_ratio_that_leaves_no_probability_stops_with_the_reason(chat_policy: Policy, prompts: list[Prompt]) -> None:
     with pytest.raises(ConfigError, match=r"at ratio 3e\+38 no token has a probability .* lower sampler.ratio"):
         replace(SAMPLER, ratio=3e38, mode="none")(chat_policy, prompts, seed=0)
-    with pytest.raises(ConfigError, match=r"sampler.ratio is inf; it must be a finite number"):
-        replace(SAMPLER, ratio=float("inf"))
+    for ratio in ("inf", "nan", "1e+39"):  # float32 ends at 3.4e38
+        with pytest.raises(ConfigError, match=rf"sampler.ratio is {re.escape(ratio)}; it must be a finite number"):
+            replace(SAMPLER, ratio=float(ratio))
 
 
 def test_a_principle_that_overflows_the_context_is_an_error(chat_policy: Policy, prompts: list[Prompt]) -> None:

@@ -1,9 +1,10 @@
+import json
 from pathlib import Path
 
 import peft
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sparring.core.collate import make_groups
 from sparring.core.errors import ConfigError
@@ -138,8 +139,55 @@ def test_an_adapter_export_works_on_the_model_it_was_trained_on(
     assert not (tmp_path / "model.safetensors").exists()
     again = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(chat_model), tmp_path)
     assert torch.allclose(again(IDS).logits, lora_policy.model(IDS).logits, atol=1e-5)
-    with pytest.raises(ConfigError, match="only a LoRA adapter"):
-        load_policy(str(tmp_path))
+    policy = load_policy(str(tmp_path))
+    assert torch.allclose(policy.model(IDS).logits, lora_policy.model(IDS).logits, atol=1e-5)
+    assert policy.lora
+    assert policy.fingerprint() == lora_policy.fingerprint()
+    with pytest.raises(ConfigError, match=r"is a LoRA itself; leave out model.lora"):
+        load_policy(str(tmp_path), lora=peft.LoraConfig(r=2, target_modules="all-linear"))
+
+
+def saved_lora(chat_model: Path, directory: Path, **settings: float) -> Path:
+    """As peft leaves one, its second factors not at 0."""
+    base = AutoModelForCausalLM.from_pretrained(chat_model)
+    lora = peft.get_peft_model(base, peft.LoraConfig(r=2, target_modules="all-linear", **settings))  # type: ignore
+    with torch.no_grad():
+        for name, weight in lora.named_parameters():
+            weight += 0.1 * torch.ones_like(weight) if "lora_B" in name else 0
+    lora.save_pretrained(str(directory), save_embedding_layers=False)
+    AutoTokenizer.from_pretrained(chat_model).save_pretrained(directory)
+    return directory
+
+
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")
+@torch.no_grad()
+def test_a_lora_that_was_trained_with_dropout_has_none_here(chat_model: Path, tmp_path: Path) -> None:
+    policy = load_policy(str(saved_lora(chat_model, tmp_path / "with", lora_dropout=0.5)))
+    without = load_policy(str(saved_lora(chat_model, tmp_path / "without")))
+    assert policy.model.training
+    assert torch.equal(policy.model(IDS).logits, policy.model(IDS).logits)
+    assert policy.trainable_state().keys() == without.trainable_state().keys()
+    assert not torch.equal(policy.model(IDS).logits, load_policy(str(chat_model)).model(IDS).logits)
+
+
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")
+def test_a_lora_that_cannot_be_put_on_its_model_is_refused(chat_model: Path, plain_model: Path, tmp_path: Path) -> None:
+    lora = saved_lora(chat_model, tmp_path / "lora")
+    config = json.loads((lora / "adapter_config.json").read_text())
+
+    def said(**changes: object) -> str:
+        (lora / "adapter_config.json").write_text(json.dumps(config | changes))
+        with pytest.raises(ConfigError) as refused:
+            load_policy(str(lora))
+        return str(refused.value)
+
+    assert "does not say which model it is for; add base_model_name_or_path." in said(base_model_name_or_path=None)
+    assert "there is no directory /gone" in said(base_model_name_or_path="/gone")
+    assert f"cannot read the LoRA '{lora}'" in said(r=3)
+    (lora / "adapter_model.safetensors").write_bytes(b"nothing")
+    assert f"cannot read the LoRA '{lora}'" in said()
+    (lora / "adapter_model.safetensors").unlink()
+    assert f"cannot read the LoRA '{lora}'" in said()
 
 
 @torch.no_grad()

@@ -48,15 +48,16 @@ def test_each_response_is_the_best_of_its_own_draws(
     sampler: Sampler, kept: int, chat_policy: Policy, prompts: list[Prompt]
 ) -> None:
     best = BestOfSampler(replace(sampler, num_generations=kept), by_largest_token, 5)
-    drawn = replace(sampler, num_generations=5 * kept)(chat_policy, prompts, seed=2)
     told: list[int] = []
-    for chosen, group in zip(best.single(chat_policy, prompts, seed=2, on_tokens=told.append), drawn, strict=True):
+    drawing: list[int] = []
+    drawn = replace(sampler, num_generations=5 * kept)(chat_policy, prompts, seed=2, on_tokens=drawing.append)
+    for chosen, group in zip(best(chat_policy, prompts, seed=2, on_tokens=told.append), drawn, strict=True):
         assert (chosen.prompt, chosen.prompt_ids) == (group.prompt, group.prompt_ids)
         assert len(chosen.responses) == kept
         for place, response in enumerate(chosen.responses):
             draws = group.responses[5 * place : 5 * place + 5]
             assert response.ids == max(draws, key=lambda each: largest(each.ids)).ids
-    assert sum(told) == sum(len(response.ids) for group in drawn for response in group.responses)
+    assert told == drawing
 
 
 def test_the_best_wins_most_on_average_and_the_first_of_equals_is_kept(

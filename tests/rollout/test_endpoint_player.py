@@ -98,7 +98,7 @@ def test_settings_that_cannot_work_are_refused_at_once(server, changes, sentence
     with pytest.raises(ConfigError, match=sentence):
         player(server, **changes)
     with pytest.raises(ConfigError, match="no plain address"):
-        EndpointPlayer("localhost:8000", "tester", FixedWording())
+        EndpointPlayer("localhost:8000", "tester", wording=FixedWording())
 
 
 @pytest.mark.parametrize("reply", [{}, {"choices": []}, {"choices": [{"index": 0, "message": None}]}, "good day", []])
@@ -109,6 +109,6 @@ def test_an_answer_that_is_none_ends_the_games_with_a_sentence(server, reply):
 
 
 def test_a_server_that_is_not_there_is_named():
-    absent = EndpointPlayer("http://127.0.0.1:9/v1", "tester", FixedWording(), max_retries=0)
+    absent = EndpointPlayer("http://127.0.0.1:9/v1", "tester", wording=FixedWording(), max_retries=0)
     with pytest.raises(ConfigError, match=r"'tester' at http://127.0.0.1:9/v1 does not answer \(APIConnectionError\)"):
         absent(POSITIONS[:1])

@@ -18,6 +18,7 @@ from sparring.games.taboo.players import position_of
 from sparring.games.taboo.strict import StrictJudge
 from sparring.games.taboo.wording import FixedWording, RandomWording, ShortWording
 from sparring.policy.mixture import Mixture, MixtureSampler
+from sparring.policy.principled import PrincipledSampler
 from sparring.policy.sampler import Sampler
 from sparring.policy.scoring import score_groups
 from sparring.rollout.context import RoundContext
@@ -342,11 +343,16 @@ def test_settings_that_cannot_play_are_refused(rollout, setting, said):
         replace(rollout, **setting)
 
 
-def test_a_mixture_of_policies_plays_no_games(rollout):
+def test_neither_a_mixture_of_policies_nor_a_steered_one_plays_games(rollout):
     settings = {name: getattr(rollout.sampler, name) for name in ("temperature", "top_p", "top_k", "max_new_tokens")}
     mixture = MixtureSampler(num_generations=1, token_budget=100, mixture=Mixture(["a"], [1.0]), **settings)
-    with pytest.raises(ConfigError, match="a mixture of policies plays no games"):
-        replace(rollout, sampler=mixture)
+    steered = PrincipledSampler(num_generations=1, token_budget=100, principle="be kind.", **settings)
+    for sampler in (mixture, steered):
+        said = f"played under sampler=default, and {type(sampler).__name__} is another"
+        with pytest.raises(ConfigError, match=said):
+            replace(rollout, sampler=sampler)
+        with pytest.raises(ConfigError, match=said):
+            replace(rollout, defender_sampler=sampler)
 
 
 def test_an_episode_can_be_put_before_a_player_again(rollout, chat_policy, store):

@@ -68,7 +68,7 @@ class LengthControl:
 
 
 def sized_comparisons(
-    blocks: Iterable[Float[np.ndarray, "current opponent"]],
+    blocks: Iterable[Float[np.ndarray, "_ _"]],
     model_lengths: Iterable[Sequence[int]],
     baseline_lengths: Iterable[Sequence[int]],
 ) -> SizedComparisons:

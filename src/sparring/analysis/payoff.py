@@ -86,10 +86,11 @@ class Payoff:
     """Matrices in the order of `players`. Intervals are 95 % percentile intervals over prompts.
 
     Equilibria and exploiters are sought among "all" players and among the "rounds" alone, for a teacher that beats
-    every policy would hide how they stand to each other; there is one of them at least. `mixtures` are over the rounds,
-    because those can be sampled: "uniform", what no-regret theory is about, and "nash", the equilibrium among them.
-    `cycles` are found twice: by the entries above 1/2 ("point"), and by those whose interval is ("significant"; not
-    corrected for looking at many). `improvement` is of rounds that follow each other.
+    every policy would hide how they stand to each other. `mixtures` are over the rounds, because those can be sampled:
+    "uniform", what no-regret theory is about, and "nash", the equilibrium among them. Where no player is a round's
+    policy, there are neither "rounds" nor mixtures. `cycles` are found twice: by the entries above 1/2 ("point"), and
+    by those whose interval is ("significant"; not corrected for looking at many). `improvement` is of rounds that
+    follow each other.
     """
 
     players: list[Player]
@@ -187,8 +188,13 @@ def estimate_payoff(
     game = _Game([player.label for player in players], win, resampled)
     rounds = [place for place, player in enumerate(players) if player.kind == "round"]
     groups: dict[Group, list[int]] = {"rounds": rounds, "all": list(range(size))}
+    if not rounds:
+        del groups["rounds"]
     nash: dict[Group, Nash] = {name: game.nash(members, nash_resamples) for name, members in groups.items()}
-    played = {"uniform": np.full(len(rounds), 1 / len(rounds)), "nash": np.array(list(nash["rounds"].weights.values()))}
+    played: dict[str, Float[np.ndarray, " rounds"]] = {}
+    if rounds:
+        played["uniform"] = np.full(len(rounds), 1 / len(rounds))
+        played["nash"] = np.array(list(nash["rounds"].weights.values()))
     return Payoff(
         players=players,
         prompts=count,

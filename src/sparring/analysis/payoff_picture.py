@@ -31,13 +31,12 @@ def draw_payoff(payoff: Payoff, path: Path, unit: str = "held-out prompts") -> N
     matrix.set_xticks(range(size), labels, rotation=45, ha="right", rotation_mode="anchor")
     matrix.set_yticks(range(size), labels)
     matrix.set_title(f"P(row beats column), {payoff.prompts} {unit}; bold: interval excludes 1/2", fontsize=9)
-    for nash, name, colour, shift in (
-        (payoff.nash["rounds"], "among rounds", ORANGE, -0.2),
-        (payoff.nash["all"], "among all", PURPLE, 0.2),
-    ):
+    sides = {"rounds": (ORANGE, -0.2), "all": (PURPLE, 0.2)}
+    for group, nash in payoff.nash.items():
+        colour, shift = sides[group]
         weights = np.array([nash.weights.get(label, 0.0) for label in labels])
         edges = np.array([nash.ci95.get(label, (0.0, 0.0)) for label in labels])
-        bars.barh(np.arange(size) + shift, weights, height=0.38, color=colour, label=name)
+        bars.barh(np.arange(size) + shift, weights, height=0.38, color=colour, label=f"among {group}")
         bars.hlines(np.arange(size) + shift, edges[:, 0], edges[:, 1], color="black", linewidth=1)
     bars.set(xlim=(0, 1.02), ylim=(size - 0.5, -0.5), yticks=[])
     bars.set_title("Nash weight, 95 %", fontsize=9)

@@ -30,7 +30,7 @@ class Stage:
 
     outcomes: Mapping[Which, Outcomes]
     length: float  # tokens per response
-    kl: float  # against the base policy, nats per response
+    kl: float | None  # against the base policy, nats per response; None where nobody knows
     spent: Mapping[str, float]
 
 
@@ -60,7 +60,7 @@ class Row:
     win_rate: Estimate
     difference: Estimate | None  # to the baseline arm
     length: float
-    kl: float
+    kl: float | None
     spent: Mapping[str, float]  # per run
 
 
@@ -182,7 +182,7 @@ def compare(runs: Sequence[Run], *, baseline: str | None, which: Which, index: i
                 win_rate=estimate([outcomes_of(run, which, index) for run in each]),
                 difference=apart,
                 length=_mean(stage.length for stage in stages),
-                kl=_mean(stage.kl for stage in stages),
+                kl=_mean_if_known([stage.kl for stage in stages]),
                 spent={name: _mean(stage.spent[name] for stage in stages) for name in RESOURCES},
             )
         )
@@ -210,6 +210,11 @@ def verdict(found: Estimate) -> str:
     """Of a claim that a difference is positive."""
     low, high = found.ci95
     return "holds" if low > 0 else "does not hold" if high < 0 else "undecided"
+
+
+def _mean_if_known(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return _mean(known) if len(known) == len(values) else None
 
 
 def _mean(values: Iterable[float]) -> float:

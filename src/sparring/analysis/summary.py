@@ -61,8 +61,8 @@ def _evaluation(report: dict[str, Any]) -> dict[str, Any]:
     contests = [part for which in ("first", "second") for part in report.get(which, {}).values()]
     entry = _against(report["first"]) | {
         "mean_length": report["mean_length"],
-        "kl_vs_base": report["metrics"]["eval/kl_vs_base"],
-        "kl_vs_previous": report["metrics"].get("eval/kl_vs_previous", report["metrics"]["eval/kl_vs_base"]),
+        "kl_vs_base": report["metrics"].get("eval/kl_vs_base"),  # None of a policy that was steered
+        "kl_vs_previous": report["metrics"].get("eval/kl_vs_previous", report["metrics"].get("eval/kl_vs_base")),
         "evaluation_judge_calls": sum(part["judge_calls"] for part in contests),
         "evaluation_expense": asdict(sum((Expense(**part.get("expense", {})) for part in contests), Expense())),
         "evaluate_seconds": report["seconds"],

@@ -25,7 +25,7 @@ class Prices:
         for name in ("prompt", "completion"):
             price = getattr(self, name)
             if not (math.isfinite(price) and price >= 0):
-                raise ConfigError(f"annotator.prices.{name} is {price}; give the price of a million tokens, 0 or more.")
+                raise ConfigError(f"prices.{name} is {price}; give the price of a million tokens, 0 or more.")
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
         return (self.prompt * prompt_tokens + self.completion * completion_tokens) / 1e6

@@ -1,10 +1,13 @@
-"""Does a story keep a principle of `data/stories.py`? By rule, so that steering can be measured for nothing."""
+"""Does a story keep the principles of its prompt (`data/stories.py`)? By rule, so that measuring costs nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+import numpy as np
 
 from sparring.annotators.critics import distinct_sentences, words_of
-from sparring.core.errors import ConfigError
-from sparring.core.types import Prompt, Response
+from sparring.annotators.panel import vote
+from sparring.core.errors import DataError
+from sparring.core.types import Candidates, Judgement, Prompt
 
 SHORT = 5  # words in a sentence, on average over the distinct ones
 
@@ -24,18 +27,48 @@ RULES: dict[str, Callable[[str], bool]] = {
     "night": says("night"),
     "speech": lambda text: '"' in text,
 }
+"""Whether a story keeps a principle: nine in ten do that the grammar wrote under it, and one in ten of the others."""
 
 
-class KeepsPrinciple:
-    """The critic of one principle: 1 where a story keeps it, else 0.
+class StoryPrinciples:
+    """P(i beats j) is 1 where i keeps all principles of its prompt and j does not, 0 the other way round, else 1/2.
 
-    Nine stories in ten that were written under a principle of the grammar keep it, one in ten of the others.
+    Nothing is given for some of them: a story that trades one for another is no better. `keeps_all` is therefore the
+    native score; the other aspects are the principles one by one, on the prompts whose `meta["principles"]` has them.
     """
 
-    def __init__(self, principle: str) -> None:
-        if principle not in RULES:
-            raise ConfigError(f"there is no principle {principle!r} of stories; choose one of {', '.join(RULES)}.")
-        self._keeps = RULES[principle]
+    def __call__(self, batch: Sequence[Candidates]) -> list[Judgement]:
+        return [self._judge(candidates) for candidates in batch]
 
-    def __call__(self, prompt: Prompt, response: Response) -> float:
-        return float(self._keeps(response.text))
+    def can_read(self, prompt: Prompt, candidates: int) -> bool:
+        """Stories of any length; a prompt without principles is refused here, before anybody answers it."""
+        return bool(principles_of(prompt))
+
+    def _judge(self, candidates: Candidates) -> Judgement:
+        names = principles_of(candidates.prompt)
+        kept = np.array([[RULES[name](response.text) for response in candidates.responses] for name in names], float)
+        keeps_all = kept.min(0)
+        aspects = {"keeps_all": keeps_all} | {f"keeps_{name}": each for name, each in zip(names, kept, strict=True)}
+        count = len(candidates.responses)
+        return Judgement(
+            win=vote(keeps_all[None]),
+            scores=tuple(keeps_all.tolist()),
+            aspects={name: tuple(values.tolist()) for name, values in aspects.items()},
+            calls=count * (count - 1) // 2,
+        )
+
+
+def principles_of(prompt: Prompt) -> list[str]:
+    names = prompt.meta.get("principles")
+    if not isinstance(names, list) or not names:
+        raise DataError(
+            f"prompt {prompt.id} has no list of principles in its column 'principles'; take "
+            "prompts=principled_stories, or another annotator."
+        )
+    for name in names:
+        if name not in RULES:
+            raise DataError(
+                f"prompt {prompt.id} has the principle {name!r}, for which there is no rule; name some of "
+                f"{', '.join(RULES)}."
+            )
+    return names

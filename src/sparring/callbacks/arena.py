@@ -32,7 +32,7 @@ from sparring.rollout.arena import (
     policy_contestant,
     scripted_contestant,
 )
-from sparring.rollout.taboo_players import PolicyPlayer
+from sparring.rollout.taboo_players import PolicyPlayer, require_plain
 
 SURPRISES = 5
 
@@ -62,6 +62,7 @@ class Arena(L.Callback):
         seed: int,
     ) -> None:
         self.directory = directory
+        require_plain(sampler, defender_sampler or sampler)
         self.sampler, self.defender_sampler, self.wording = sampler, defender_sampler or sampler, wording
         self.policy_path, self.epochs_per_round, self.seed = policy_path, epochs_per_round, seed
         words = [prompt.id for prompt in prompts.validation]

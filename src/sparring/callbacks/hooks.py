@@ -1,17 +1,16 @@
 """What the round callbacks share: which rounds are done, and the context in which a policy is used outside a step."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from contextlib import contextmanager
 
 import lightning as L
-import torch
-from lightning.pytorch.plugins import MixedPrecision
 from torch import distributed
 
 from sparring.core.errors import ConfigError, RoundError, SparringError
 from sparring.data.datamodule import RoundDataModule
 from sparring.objectives.base import Objective
+from sparring.objectives.decoding import Decoding
+from sparring.objectives.precision import decoding_precision
 from sparring.policy.policy import Policy
 
 
@@ -48,16 +47,7 @@ def together(work: Callable[[], None]) -> None:
 @contextmanager
 def using_policy(trainer: L.Trainer, objective: L.LightningModule) -> Iterator[Policy]:
     """The policy in eval mode, without gradients, in the trainer's precision."""
-    if not isinstance(objective, Objective):
+    if not isinstance(objective, Objective | Decoding):
         raise RoundError(f"{type(objective).__name__} is no Objective, so it has no policy to sample from.")
-    with _precision(trainer), objective.policy.evaluating():
+    with decoding_precision(trainer), objective.policy.evaluating():
         yield objective.policy
-
-
-def _precision(trainer: L.Trainer) -> AbstractContextManager[Any]:
-    """Lightning's context for a step casts the weights in every forward; decoding would do so for every token."""
-    plugin = trainer.precision_plugin
-    if isinstance(plugin, MixedPrecision):
-        dtype = torch.bfloat16 if plugin.precision == "bf16-mixed" else torch.float16
-        return torch.autocast(plugin.device, dtype=dtype)
-    return plugin.forward_context()

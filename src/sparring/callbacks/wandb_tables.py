@@ -1,6 +1,8 @@
 """What W&B shows beyond scalars: a table of candidates or games per round, and `round` as the step of its figures."""
 
 import itertools
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -23,6 +25,15 @@ class WandbTables(L.Callback):
         self._shown: int | None = None
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._define(trainer)
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._define(trainer)
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._define(trainer)
+
+    def _define(self, trainer: L.Trainer) -> None:
         if not trainer.is_global_zero:
             return
         for logger in trainer.loggers:
@@ -37,13 +48,27 @@ class WandbTables(L.Callback):
         if not loggers or not trainer.is_global_zero or data.round is None or data.round == self._shown:
             return
         self._shown = data.round
-        for table, columns in COLUMNS.items():
+        for table in COLUMNS:
             path = data.store.table(data.round, table)
             if path.exists():  # a supervised round has none
-                rows = itertools.islice(read_rows(path), self.rows)
-                cells = [[_cell(row[column]) for column in columns] for row in rows]
-                for logger in loggers:
-                    logger.log_table(f"{table}/round-{data.round:03d}", columns, cells)
+                self._show(loggers, path, table, data.round)
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._show_answers(trainer)
+
+    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._show_answers(trainer)
+
+    def _show_answers(self, trainer: L.Trainer) -> None:
+        """Of a run that trains nothing."""
+        loggers = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
+        self._show(loggers, Path(trainer.default_root_dir) / "evaluation" / "policy-001.parquet", "candidates", 0)
+
+    def _show(self, loggers: Sequence[WandbLogger], path: Path, table: str, index: int) -> None:
+        columns = COLUMNS[table]
+        cells = [[_cell(row[column]) for column in columns] for row in itertools.islice(read_rows(path), self.rows)]
+        for logger in loggers:
+            logger.log_table(f"{table}/round-{index:03d}", columns, cells)
 
 
 def _cell(value: Any) -> Any:

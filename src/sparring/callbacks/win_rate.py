@@ -32,8 +32,13 @@ class WinRate(L.Callback):
     """Measures every round on `prompts.validation`, which is never trained on.
 
     Writes `evaluation/round-NNN.json`, and prompt by prompt `round-NNN.parquet`. `sampler` is the rollout's, so that
-    what is measured is what is trained; only the number of samples differs. KL divergences, in nats per response, are
-    means of log-ratios over these samples: unbiased at temperature 1 without top-p and top-k.
+    what is measured is what is trained; only the number of samples differs, and a principle is not told, for it is the
+    policy that is measured. KL divergences, in nats per response, are means of log-ratios over these samples: unbiased
+    at temperature 1 without top-p and top-k.
+
+    Where nothing is trained (`objectives/decoding.py`) the answers that `KeepAnswers` has kept stand for those of a
+    policy after one round. They have no divergence, for nobody knows their log-probabilities. `policy_path` and
+    `epochs_per_round` are then not looked at.
     """
 
     def __init__(
@@ -44,7 +49,7 @@ class WinRate(L.Callback):
         sampler: Sampler,
         annotator: Annotator,
         second_annotator: Annotator | None = None,
-        policy_path: Callable[[int], Path],
+        policy_path: Callable[[int], Path] | None,
         chunk_size: int,
         samples_per_prompt: int,
         epochs_per_round: int,
@@ -71,12 +76,22 @@ class WinRate(L.Callback):
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._ensure(trainer, pl_module)  # a run that was killed after its last step resumes without any epoch
 
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not self._sampled(trainer, 0):
+            self._sample(trainer, pl_module, 0)
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._report_on(trainer, pl_module, 1)
+
     def _ensure(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         rounds, within = divmod(finished_epochs(trainer), self.epochs_per_round)
         if rounds == 0 or within or rounds == self._logged:
             return
         if not self._sampled(trainer, rounds):
             self._sample(trainer, pl_module, rounds)
+        self._report_on(trainer, pl_module, rounds)
+
+    def _report_on(self, trainer: L.Trainer, pl_module: L.LightningModule, rounds: int) -> None:
         if trainer.is_global_zero and not self._report(rounds).exists():
             with using_policy(trainer, pl_module) as policy:
                 for annotator in self.annotators.values():
@@ -134,6 +149,7 @@ class WinRate(L.Callback):
                 )
             for opponent in _opponents(rounds).values():
                 table = f"logp-{opponent:03d}"
+                assert self.policy_path is not None  # what has opponents was trained
                 with policy.using_state(self.policy_path(opponent)):
                     for number, _ in mine:
                         if not chunks.has(table, number):

@@ -20,7 +20,7 @@ from sparring.callbacks.step_log import StepLog
 from sparring.callbacks.stop_rules import StopRules, read_rules
 from sparring.callbacks.summary import Summary
 from sparring.cli.check import check_targets
-from sparring.cli.duties import check_annotators
+from sparring.cli.duties import check_annotators, duties
 from sparring.cli.expenses import check_budget
 from sparring.cli.make import make
 from sparring.cli.parts import Parts
@@ -37,6 +37,7 @@ from sparring.objectives.turns import TurnObjective
 from sparring.pairing.funnel import Pairing
 from sparring.policy.mixture import MixtureSampler
 from sparring.policy.policy import Policy
+from sparring.policy.principled import PrincipledSampler
 from sparring.policy.room import check_prompts
 from sparring.policy.sampler import Sampler
 from sparring.rollout.chunks import chunk_ranges
@@ -49,10 +50,16 @@ from sparring.rollout.supervised import SupervisedRollout
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
+    """`log` is the run's metrics.csv, which belongs to the trainer's loggers."""
+
     trainer: L.Trainer
-    objective: Objective[Any]
-    data: RoundDataModule
+    objective: L.LightningModule
+    data: L.LightningDataModule
     log: CSVLog
+
+    def start(self, checkpoint: Path | None) -> None:
+        """From `checkpoint`, or from the beginning."""
+        self.trainer.fit(self.objective, datamodule=self.data, ckpt_path=checkpoint)
 
 
 def build(cfg: dict[str, Any], run: Path, *, progress_bar: bool) -> Experiment:
@@ -65,6 +72,7 @@ def build(cfg: dict[str, Any], run: Path, *, progress_bar: bool) -> Experiment:
     check_budget(cfg)
     L.seed_everything(cfg["seed"], verbose=False)
     parts = Parts(cfg, payer=partial(identity, run))
+    check_sampler(parts.sampler)
     rollout: Rollout = parts.make(cfg["rollout"])
     policy: Policy = make(cfg["model"])
     objective: Objective[Any] = make(cfg["objective"])(policy)
@@ -97,7 +105,8 @@ def build(cfg: dict[str, Any], run: Path, *, progress_bar: bool) -> Experiment:
         enable_model_summary=False,
         enable_progress_bar=progress_bar,
     )
-    check_annotators(policy, rollout, callbacks, rounds=cfg["rounds"])  # last: nobody is asked about what cannot run
+    ahead = list(duties(rollout, callbacks, rounds=cfg["rounds"]))
+    check_annotators(policy, ahead)  # last: nobody is asked about what cannot run
     return Experiment(trainer, objective, data, log)
 
 
@@ -153,22 +162,36 @@ def _callbacks(
     return callbacks + [make(node) for node in nodes.values() if node is not None]
 
 
+def check_sampler(sampler: Any) -> None:
+    """What is trained on was drawn from a distribution, and not chosen."""
+    if not isinstance(sampler, Sampler):
+        raise ConfigError(
+            f"sampler is a {type(sampler).__name__}, which chooses what it answers, and a run draws; use another one, "
+            "or arm=best_of to measure what choosing achieves without training."
+        )
+
+
 def check_callbacks(nodes: dict[str, Any]) -> None:
     """What cannot be switched off, and what callbacks need of each other."""
     for name in ("checkpoint", "round_optimizer"):
         if nodes[name] is None:
             raise ConfigError(f"callbacks.{name} is null, but no run goes without it; leave it on.")
-    for name, node in nodes.items():
-        if name != "stop_rules" and node is not None and "_target_" not in node:
-            raise ConfigError(
-                f"callbacks.{name} is off, but some of its keys are given; add callbacks/{name}=default, or drop them."
-            )
+    check_switches(nodes)
     export, unmeasured = nodes["export"], nodes["win_rate"] is None or nodes["payoff_matrix"] is None
     if export is not None and export["mixture"] == "nash" and unmeasured:
         raise ConfigError(
             "callbacks.export.mixture=nash takes its weights from the payoff matrix, which is off; leave "
             "callbacks.win_rate on and add callbacks/payoff_matrix=default, or set callbacks.export.mixture=uniform."
         )
+
+
+def check_switches(nodes: dict[str, Any]) -> None:
+    """A callback is on as a whole, or off."""
+    for name, node in nodes.items():
+        if name != "stop_rules" and node is not None and "_target_" not in node:
+            raise ConfigError(
+                f"callbacks.{name} is off, but some of its keys are given; add callbacks/{name}=default, or drop them."
+            )
 
 
 def check_game(cfg: dict[str, Any]) -> None:
@@ -260,6 +283,8 @@ def check_source(policy: Policy, rollout: Rollout, *, rounds: int) -> None:
         max_new_tokens = rollout.sampler.max_new_tokens
         for prompts in distinct(training, rollout.chunk_size):
             check_prompts(policy, prompts, max_new_tokens=max_new_tokens, teacher=rollout.teacher)
+            if isinstance(rollout.sampler, PrincipledSampler):
+                rollout.sampler.check_room(policy, prompts)
     elif isinstance(rollout, SupervisedRollout):
         for prompts in distinct(training, rollout.chunk_size):
             check_prompts(policy, prompts, max_new_tokens=0, teacher=True)

@@ -43,6 +43,11 @@ def check_run(cfg: Mapping[str, Any]) -> None:
         _check_study(cfg["study"])
 
 
+def trains_nothing(cfg: Mapping[str, Any]) -> bool:
+    """Whether the run is about a way of decoding."""
+    return cfg.get("objective", {}).get("_target_") == "sparring.objectives.decoding.Decoding"
+
+
 def _check_study(node: object) -> None:
     if not (isinstance(node, Mapping) and node.keys() == {"name", "baseline", "claims", "given"}):
         raise ConfigError(f"study is {node!r}; it must be null, or have the keys name, baseline, claims and given.")

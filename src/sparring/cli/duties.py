@@ -11,7 +11,9 @@ from sparring.callbacks.win_rate import WinRate
 from sparring.core.errors import ConfigError
 from sparring.core.protocols import Annotator, Checkable, Reader
 from sparring.core.types import Prompt
+from sparring.objectives.decoding import Decoding
 from sparring.policy.policy import Policy
+from sparring.rollout.best_of import BestOfSampler
 from sparring.rollout.chunks import lend
 from sparring.rollout.context import Rollout
 from sparring.rollout.preference import PreferenceRollout
@@ -44,10 +46,19 @@ def duties(rollout: Rollout, callbacks: Iterable[L.Callback], *, rounds: int) ->
             yield Duty("payoff matrix", callback.annotator, [callback.prompts.validation], contestants, teacher=True)
 
 
+def decoding_duties(objective: Decoding, win_rate: WinRate | None, prompts: Sequence[Prompt]) -> Iterator[Duty]:
+    """Of a run that trains nothing: to choose among the draws, and to measure."""
+    if isinstance(objective.sampler, BestOfSampler):
+        yield Duty("draws", objective.sampler.annotator, [prompts], objective.sampler.n, teacher=False)
+    if win_rate is not None:
+        samples = win_rate.sampler.num_generations + objective.sampler.num_generations
+        for which, annotator in win_rate.annotators.items():
+            yield Duty(f"{which} win rate", annotator, [prompts], samples, teacher=False)
+
+
 @rank_zero_only
-def check_annotators(policy: Policy, rollout: Rollout, callbacks: Iterable[L.Callback], *, rounds: int) -> None:
+def check_annotators(policy: Policy, ahead: Sequence[Duty]) -> None:
     """No key, no server, no such model, nothing that fits its context; an annotator that several share, asked once."""
-    ahead = list(duties(rollout, callbacks, rounds=rounds))
     check_second(ahead)
     for duty in ahead:
         lend(policy, duty.annotator)

@@ -1,12 +1,15 @@
 """`sparring evaluate suite=NAME policies=...`: policies that were trained elsewhere, measured together.
 
+    sparring evaluate suite=preference policies=base=sparring:tiny,outputs/dno,la=sparring:tiny+linear_alignment
     sparring evaluate suite=taboo policies=outputs/taboo/spag,scripted
     sparring evaluate suite=taboo policies=mine=outputs/taboo/spag@2,other=DIR suite.games_per_word=4 output=DIR
     sparring evaluate suite=reasoning policies=outputs/taboo/spag,base=sparring:tiny tasks=[arc_easy,mmlu@5]
+    sparring evaluate suite=answers policies=outputs/dno suite.format=mt_bench suite.questions=question.jsonl
 
 A policy is RUN, RUN@ROUND (a number, or base), or MODEL: a saved model or a name on the hub; LABEL= in front names it
 in the tables. What else may stand there, and what is measured, is the suite's: see conf/suite/NAME.yaml, whose keys are
-set with suite.KEY=VALUE. The same command continues what was interrupted.
+set with suite.KEY=VALUE. The same command continues what was interrupted; budget.max_cost, budget.max_calls and
+answers.path are those of `sparring train`.
 
     output=DIR       where results go; outputs/evaluation/NAME unless given
     seed=1           of everything that is drawn
@@ -40,10 +43,12 @@ def evaluate(arguments: Sequence[str]) -> None:
     """`policies` has a grammar of its own: labels are no keys of Hydra's, and paths may hold what it would quote."""
     chosen = [argument for argument in arguments if argument.startswith("policies=")]
     overrides = [argument for argument in arguments if argument not in chosen]
-    if len(chosen) != 1:
+    if len(chosen) > 1:
         raise ConfigError(f"policies must be given once, as policies=A,B; {HOW}.")
-    sources = parse_policies(chosen[0].removeprefix("policies="))
     name, cfg = composed(overrides)
+    if not chosen and cfg["policies"] is None:
+        raise ConfigError(f"policies must be given once, as policies=A,B; {HOW}.")
+    sources = parse_policies(chosen[0].removeprefix("policies=") if chosen else ",".join(cfg["policies"]))
     require_whole("seed", cfg["seed"], least=0)
     if cfg["threads"] is not None:
         require_whole("threads", cfg["threads"], least=1)
@@ -56,6 +61,9 @@ def evaluate(arguments: Sequence[str]) -> None:
     if cfg["threads"] is not None:
         torch.set_num_threads(cfg["threads"])
     output = Path(cfg["output"] or f"outputs/evaluation/{name}")
+    if (output / "config.yaml").exists() or (output.exists() and not output.is_dir()):
+        what = "a run, whose files would be overwritten" if output.is_dir() else "no directory"
+        raise ConfigError(f"output is {output}, which is {what}; give another directory.")
     with claimed(output):
         make(cfg["suite"])(sources, output=output, seed=cfg["seed"])
 

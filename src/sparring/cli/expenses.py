@@ -6,7 +6,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from sparring.cli.check import check_targets
+from sparring.cli.check import check_targets, trains_nothing
 from sparring.cli.parts import Parts
 from sparring.cli.tables import console, money
 from sparring.core.answers import Expense
@@ -81,18 +81,9 @@ def tight(limits: Mapping[str, Any], total: Expense) -> list[str]:
 
 def foreseen(cfg: dict[str, Any], parts: Parts) -> dict[str, Expense]:
     """By what it is for: every round's training and measuring, and the payoff matrix at the end."""
-    rollout = parts.make(cfg["rollout"])
     win_rate, payoff = cfg["callbacks"]["win_rate"], cfg["callbacks"]["payoff_matrix"]
     tokens, rounds = parts.sampler.max_new_tokens, cfg["rounds"]
-    expenses: dict[str, Expense] = {}
-    from sparring.rollout.preference import PreferenceRollout  # imports torch, which sparring calibrate may not need
-
-    if isinstance(rollout, PreferenceRollout) and rollout.annotator is not None:
-        for index in range(rounds):
-            prompts, samples = rollout.prompts.for_round(index), rollout.sampler.num_generations
-            expenses[f"round {index}"] = _estimate(
-                rollout.annotator, prompts, samples, teacher=rollout.teacher, tokens=tokens
-            )
+    expenses = _of_drawing(cfg, parts) if trains_nothing(cfg) else _of_training(cfg, parts)
     if win_rate is None:
         return expenses
     held_out: PromptSource = parts.make(win_rate["prompts"])
@@ -108,6 +99,32 @@ def foreseen(cfg: dict[str, Any], parts: Parts) -> dict[str, Expense]:
         taught = all(met[place].teacher is not None for place in range(len(met)))  # or no teacher is among the players
         expenses["payoff matrix"] = _estimate(annotator, met, players, teacher=taught, tokens=tokens)
     return expenses
+
+
+def _of_training(cfg: dict[str, Any], parts: Parts) -> dict[str, Expense]:
+    from sparring.rollout.preference import PreferenceRollout  # imports torch, which sparring calibrate may not need
+
+    rollout = parts.make(cfg["rollout"])
+    if not isinstance(rollout, PreferenceRollout) or rollout.annotator is None:
+        return {}
+    asked, tokens = rollout.annotator, parts.sampler.max_new_tokens
+    samples, teacher = rollout.sampler.num_generations, rollout.teacher
+    return {
+        f"round {index}": _estimate(asked, rollout.prompts.for_round(index), samples, teacher=teacher, tokens=tokens)
+        for index in range(cfg["rounds"])
+    }
+
+
+def _of_drawing(cfg: dict[str, Any], parts: Parts) -> dict[str, Expense]:
+    """Where nothing is trained and an annotator chooses what is answered."""
+    from sparring.rollout.best_of import BestOfSampler  # imports torch too
+
+    sampler, source = parts.make(cfg["objective"]["sampler"]), parts.make(cfg["prompts"])
+    if not isinstance(sampler, BestOfSampler):
+        return {}
+    tokens = sampler.sampler.max_new_tokens
+    one = _estimate(sampler.annotator, source.validation, sampler.n, teacher=False, tokens=tokens)
+    return {"best of n": _times(one, sampler.num_generations)}
 
 
 def _estimate(annotator: Annotator, prompts: Any, samples: int, *, teacher: bool, tokens: int) -> Expense:

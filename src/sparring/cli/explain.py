@@ -10,6 +10,7 @@ from hydra.errors import HydraException, InstantiationException, MissingConfigEx
 from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
+    InterpolationKeyError,
     InterpolationToMissingValueError,
     MissingMandatoryValue,
     OmegaConfBaseException,
@@ -85,6 +86,8 @@ def _of_configuration(error: BaseException) -> str | None:
         return f"{name} must be given: add {name}=VALUE{', or choose an experiment=NAME' * (name == 'run_name')}."
     if isinstance(error, OverrideParseException):
         return f"the argument {error.override!r} cannot be read; write KEY=VALUE, and quote odd characters."
+    if isinstance(error, InterpolationKeyError) and (named := re.search(r"Interpolation key '(\S+)'", str(error))):
+        return f"{error.full_key} is to be the same as {named[1]}, which is not there; set {error.full_key}=VALUE."
     if isinstance(error, ConfigAttributeError | ConfigKeyError) and isinstance(error.full_key, str):
         parent, _, key = error.full_key.rpartition(".")
         known = error.parent_node.keys() if error.parent_node is not None else ()

@@ -10,6 +10,7 @@ USAGE = """usage: sparring COMMAND ...
   sparring train experiment=NAME [KEY=VALUE ...]   run self-play; the same command continues an interrupted run
   sparring show RUN [--prompt N]                   the rounds of a run, and one prompt followed through a round
   sparring pair RUN [pairing=A,B KEY=VALUE ...]    other pairs of a run's stored judgements, their funnels side by side
+  sparring export RUN to=FILE.jsonl [rounds=0,1]   pairs of a run as a preference data set of TRL
   sparring report DIR ... [KEY=VALUE ...]          runs joined into one table of arms, with intervals
   sparring calibrate annotator=NAME data=PATH      how well an annotator agrees with recorded judgements
   sparring evaluate suite=NAME policies=A,B ...    policies that were trained elsewhere, measured together
@@ -49,6 +50,10 @@ def _main() -> None:
         from sparring.cli.pair import main as pair
 
         pair(arguments)
+    elif command == "export":
+        from sparring.cli.export import main as export
+
+        export(arguments)
     elif command == "report":
         from sparring.cli.report import main as report
 

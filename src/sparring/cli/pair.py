@@ -25,6 +25,7 @@ from rich.table import Table
 
 from sparring.cli.check import check_targets
 from sparring.cli.explain import one_sentence
+from sparring.cli.finished_rounds import chosen_rounds
 from sparring.cli.make import make
 from sparring.cli.saved_config import saved_config
 from sparring.cli.tables import console
@@ -60,8 +61,6 @@ def main(arguments: list[str]) -> None:
 
 
 def pair(run: Path, arguments: Sequence[str]) -> None:
-    if not (run / "config.yaml").exists():
-        raise DataError(f"{run} holds no run (no config.yaml); give a directory that sparring train has made.")
     chosen = [argument for argument in arguments if argument.startswith("rounds=")]
     rounds = _rounds(run, chosen)
     some = [f"rounds-{'-'.join(map(str, rounds))}"] if chosen else []
@@ -75,16 +74,7 @@ def pair(run: Path, arguments: Sequence[str]) -> None:
 
 def _rounds(run: Path, chosen: Sequence[str]) -> list[int]:
     store = RoundStore(run / "rounds")
-    finished = list(itertools.takewhile(store.complete, itertools.count()))
-    if not finished:
-        raise DataError(f"{run} has no finished round yet; continue it with the command that started it.")
-    wanted = [number for argument in chosen for number in argument.removeprefix("rounds=").split(",")]
-    unknown = [number for number in wanted if number not in map(str, finished)]
-    if unknown:
-        raise ConfigError(
-            f"{run} has the finished rounds 0 to {finished[-1]}, and {unknown[0]!r} is none of them; give rounds=0,1."
-        )
-    rounds = sorted({int(number) for number in wanted}) or finished
+    rounds = chosen_rounds(run, chosen)
     for index in rounds:
         if "judgements.parquet" not in store.manifest(index)["files"]:
             raise DataError(

@@ -1,6 +1,6 @@
 """Objects that several nodes of a configuration name, like the annotator: built once and shared."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from sparring.annotators.answer_book import nobody
@@ -12,11 +12,16 @@ _SHARED = ("answers", "budget", "prompts", "sampler", "annotator")
 class Parts:
     """Builds a node with the shared parts in it, at any depth; each is built when it is first asked for.
 
-    `payer` names the run in the book of answers, for a limit counts what one run has paid.
+    `payer` names the run in the book of answers, for a limit counts what one run has paid. `further` are nodes that
+    are shared too, wherever they stand.
     """
 
-    def __init__(self, cfg: dict[str, Any], *, payer: Callable[[], str] = nobody) -> None:
-        self._nodes: list[dict[str, Any]] = [cfg[name] for name in _SHARED]
+    def __init__(
+        self, cfg: dict[str, Any], *, payer: Callable[[], str] = nobody, further: Iterable[dict[str, Any]] = ()
+    ) -> None:
+        named = {name: cfg[name] for name in _SHARED if name in cfg}
+        self._names = list(named)
+        self._nodes: list[dict[str, Any]] = [*named.values(), *further]
         self._built: dict[int, Any] = {}
         self._payer = payer
 
@@ -28,12 +33,12 @@ class Parts:
 
     @property
     def sampler(self) -> Any:  # a Sampler, whose import takes torch
-        return self._part(self._nodes[_SHARED.index("sampler")])
+        return self._part(self._nodes[self._names.index("sampler")])
 
     def _part(self, node: dict[str, Any]) -> Any:
         number = self._nodes.index(node)
         if number not in self._built:
-            given = {"payer": self._payer} if _SHARED[number] == "answers" else {}
+            given = {"payer": self._payer} if self._names[number : number + 1] == ["answers"] else {}
             self._built[number] = self._called(node, given)
         return self._built[number]
 

@@ -27,7 +27,7 @@ from sparring.cli.check import check_targets
 from sparring.cli.evaluate import composed
 from sparring.cli.explain import one_sentence
 from sparring.cli.make import make
-from sparring.cli.policies import load, parse_policy
+from sparring.cli.policies import load, parse_policy, refuse_decodings
 from sparring.cli.saved_config import saved_config
 from sparring.core.errors import ConfigError
 from sparring.core.files import require_writable, write_json
@@ -161,6 +161,7 @@ def _set_up(options: Options, suite: dict[str, Any]) -> tuple[Taboo, str, str, P
     from sparring.cli.taboo_parts import game_of, speakers_of, words_of
 
     source = parse_policy(options.place)
+    refuse_decodings([source], "in a game a policy speaks as its run or suite.sampler says")
     run = saved_config(Path(source.place)) if source.is_run else None
     if run is None and suite["game"] is None:
         raise ConfigError(

@@ -1,11 +1,15 @@
-"""Policies as they are named on a command line: a run, one of its rounds, an exported model or one of the hub."""
+"""Policies as they are named on a command line: a run, one of its rounds, an exported model or one of the hub.
+
+Behind a + may stand how it decodes, by a name that the suite knows: outputs/dno@2+linear_alignment.
+"""
 
 import itertools
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sparring.cli.check import trains_nothing
 from sparring.cli.make import make
 from sparring.cli.saved_config import saved_config
 from sparring.core.errors import ConfigError, DataError
@@ -20,12 +24,15 @@ HOW = "name policies as RUN, RUN@ROUND or MODEL, with LABEL= in front if you lik
 class Source:
     """`place` is a run's directory, a model's directory, or a name that a suite or the hub knows.
 
-    `round` is the one that was asked for: "base", a number counted from 0, or None.
+    `round` is the one that was asked for: "base", a number counted from 0, or None. `decoding` is what follows the +,
+    and `named` says whether the label was given.
     """
 
     label: str
     place: str
     round: str | None = None
+    decoding: str | None = None
+    named: bool = field(default=False, compare=False)
 
     @property
     def is_run(self) -> bool:
@@ -57,12 +64,33 @@ def parse_policy(text: str) -> Source:
     label, equals, place = text.partition("=")
     if not equals:
         label, place = "", text
-    if not place or (equals and not label):
+    place, chosen = _split_round(place)
+    decoding = None
+    path, plus, behind = place.rpartition("+")
+    if plus and "/" not in behind and not Path(place).exists():
+        place, decoding = path, behind
+        place, chosen = (place, chosen) if chosen is not None else _split_round(place)
+    if not place or decoding == "" or (equals and not label):
         raise ConfigError(f"the policy {text!r} cannot be read; {HOW}.")
-    path, at, chosen = place.rpartition("@")
-    if at and (chosen == "base" or chosen.isdecimal()):
-        return Source(label or f"{_name(path)} {_round_name(chosen)}", path, chosen)
-    return Source(label or _name(place), place)
+    own = _name(place) + ("" if chosen is None else f" {_round_name(chosen)}")
+    own += "" if decoding is None else f"+{decoding}"
+    return Source(label or own, place, chosen, decoding, named=bool(equals))
+
+
+def _split_round(place: str) -> tuple[str, str | None]:
+    path, at, behind = place.rpartition("@")
+    return (path, behind) if at and (behind == "base" or behind.isdecimal()) else (place, None)
+
+
+def refuse_decodings(sources: Sequence[Source], why: str) -> None:
+    for source in sources:
+        if source.decoding is not None:
+            raise ConfigError(f"{source.label} cannot decode by +{source.decoding}, for {why}; leave it out.")
+
+
+def is_decoding(source: Source) -> bool:
+    """A run that is about a way of decoding and has trained nothing."""
+    return source.is_run and trains_nothing(saved_config(Path(source.place)))
 
 
 def snapshots(source: Source) -> list[Snapshot]:
@@ -72,6 +100,8 @@ def snapshots(source: Source) -> list[Snapshot]:
     found = [
         Snapshot(f"{source.label} {'base' if n == 0 else f'round {n - 1}'}", n, path) for n, path in enumerate(kept)
     ]
+    if not found and is_decoding(source):
+        raise ConfigError(f"{source.place} trained nothing, so it has no policies of its own; name its model instead.")
     if not found:
         raise DataError(f"{source.place} has no policies in checkpoints/ yet; continue it, or name another run.")
     if source.round is None:

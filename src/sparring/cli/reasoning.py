@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sparring.analysis.geometric_mean import geometric_mean
-from sparring.cli.policies import Snapshot, Source, load, snapshots
+from sparring.cli.policies import Snapshot, Source, load, refuse_decodings, snapshots
 from sparring.cli.tables import console, print_whole
 from sparring.core.errors import ConfigError, RoundError
 from sparring.core.files import write_json
@@ -44,6 +44,7 @@ def evaluate_reasoning(
 ) -> None:
     """Documented in conf/suite/reasoning.yaml. Writes `answers/POLICY/TASK-00000.parquet` and, last, `summary.json`."""
     _check(tasks, limit, batch_size)
+    refuse_decodings(sources, "benchmarks compare likelihoods or decode by themselves")
     entrants = [_entrant(source) for source in sources]
     labels = [label for label, _, _ in entrants]
     if twice := sorted({label for label in labels if labels.count(label) > 1}):

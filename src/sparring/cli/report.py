@@ -174,7 +174,7 @@ def _table(rows: Sequence[Row], baseline: str | None, *, title: str) -> Table:
             _interval(row.win_rate),
             *apart,
             f"{row.length:.1f}",
-            f"{row.kl:.2f}",
+            "-" if row.kl is None else f"{row.kl:.2f}",
             *(money(row.spent[name]) if "cost" in name else f"{row.spent[name]:,.0f}" for name in shown),
         )
     return table
@@ -202,6 +202,8 @@ def _explained(runs: Sequence[Run], arms: dict[str, list[Run]], index: int | Non
             "last; round=N compares them after the same."
         )
     yield "Means per run, summed over its rounds. Length: tokens per response. KL: to the base policy, in nats."
+    if any(not stage.spent["steps"] for run in runs for stage in run.stages.values()):
+        yield "An arm without steps trains nothing: tokens, judge calls and seconds are those of its held-out answers."
     yield "Seconds: without measuring, whose judge calls stand under 'to measure'. What was recorded is free."
     if _counts(runs, "judge_tokens"):
         yield (

@@ -26,3 +26,12 @@ def saved_config(run: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise DataError(f"{path} is no configuration; restore it, or leave the run out.")
     return {str(key): value for key, value in config.items()}
+
+
+def answering(node: Any) -> Any:
+    """Of an annotator's configuration what its answers may depend on."""
+    if isinstance(node, list):
+        return [answering(child) for child in node]
+    if not isinstance(node, dict):
+        return node
+    return {key: answering(child) for key, child in node.items() if key not in ASKING}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sparring.analysis.study import RESOURCES, Outcomes, Run, Stage, Which
-from sparring.cli.saved_config import ASKING, saved_config
+from sparring.cli.saved_config import answering, saved_config
 from sparring.core.answers import Expense
 from sparring.core.errors import DataError
 from sparring.core.files import read_json
@@ -79,8 +79,8 @@ def read_run(directory: Path) -> Run:
         raise DataError(f"{name} was not measured on held-out prompts; run it with callbacks.win_rate on.")
     if lacking := [key for key in _FIGURES for entry in summary["rounds"] if key not in entry]:
         raise DataError(f"{path} has no {lacking[0]!r}, as an earlier version of sparring wrote it; run {name} again.")
-    second = _answering(measuring["second_annotator"])
-    if second is not None and second == _answering(config["annotator"]):
+    second = answering(measuring["second_annotator"])
+    if second is not None and second == answering(config["annotator"]):
         raise DataError(
             f"{name} was trained on its second annotator too, which therefore shows no over-optimisation; "
             "measure with another one."
@@ -91,7 +91,7 @@ def read_run(directory: Path) -> Run:
         arm=config.get("arm_name") or re.sub(rf"[-_.]?(seed)?[-_=]?{config['seed']}$", "", name) or name,
         seed=config["seed"],
         shared={
-            "annotator": _answering(measuring["annotator"]),
+            "annotator": answering(measuring["annotator"]),
             "second annotator": second,
             "sampler": {key: value for key, value in measuring["sampler"].items() if key not in _NO_MATTER},
             "samples per held-out prompt": measuring["samples_per_prompt"],
@@ -110,15 +110,6 @@ def read_run(directory: Path) -> Run:
             for entry, total in zip(summary["rounds"], spent, strict=True)
         },
     )
-
-
-def _answering(node: Any) -> Any:
-    """Of an annotator what its answers may depend on."""
-    if isinstance(node, list):
-        return [_answering(child) for child in node]
-    if not isinstance(node, dict):
-        return node
-    return {key: _answering(child) for key, child in node.items() if key not in ASKING}
 
 
 def _spent(summary: Mapping[str, Any]) -> list[dict[str, float]]:

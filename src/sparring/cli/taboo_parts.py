@@ -16,7 +16,7 @@ from sparring.games.taboo.game import Taboo
 from sparring.games.taboo.players import Wording
 from sparring.policy.policy import Policy
 from sparring.policy.sampler import Sampler
-from sparring.rollout.taboo_players import PolicyPlayer
+from sparring.rollout.taboo_players import PolicyPlayer, require_plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,7 @@ def speakers_of(
 ) -> list[Speaker]:
     """Of a run its policies, who speak as they did in it; of a model one, who speaks as is said here."""
     if not source.is_run:
+        require_plain(sampler)
         policy = policy_of(source)
         player = PolicyPlayer(policy, sampler, wording)
         return [Speaker(source.label, None, player, player, policy.fingerprint())]

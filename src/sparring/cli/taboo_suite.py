@@ -7,7 +7,7 @@ from pathlib import Path
 from sparring.analysis.payoff import Player
 from sparring.analysis.payoff_picture import draw_payoff
 from sparring.cli.arena_tables import transcripts
-from sparring.cli.policies import Source, load
+from sparring.cli.policies import Source, load, refuse_decodings
 from sparring.cli.saved_config import saved_config
 from sparring.cli.tables import console, print_arena
 from sparring.cli.taboo_parts import Speaker, game_of, speakers_of, words_of
@@ -74,6 +74,7 @@ def evaluate_taboo(
     surprises: int,
 ) -> None:
     """Documented in conf/suite/taboo.yaml. Writes games, `episodes.parquet`, `payoff.png` and, last, `summary.json`."""
+    refuse_decodings(sources, "in a game a policy speaks as its run or suite.sampler says")
     first = next((saved_config(Path(source.place)) for source in sources if source.is_run), None)
     targets = _drawn(words_of(words, first, seed), limit, seed)
     robin = RoundRobin(

@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from sparring.cli.check import check_run
+from sparring.cli.check import check_run, trains_nothing
 from sparring.cli.explain import Stopped, one_sentence, reason_of
 from sparring.core.errors import BudgetError, ConfigError
 from sparring.core.files import read_json
@@ -130,8 +130,10 @@ def _fit(cfg: DictConfig, config: dict[str, Any], run: Path) -> None:
     from sparring.analysis.summary import write_summary
     from sparring.cli import run_directory
     from sparring.cli.build import build, make_loggers
+    from sparring.cli.build_decoding import build_decoding
 
-    experiment = build(config, run, progress_bar=sys.stderr.isatty())
+    building = build_decoding if trains_nothing(config) else build
+    experiment = building(config, run, progress_bar=sys.stderr.isatty())
     trainer, objective = experiment.trainer, type(experiment.objective).__name__
     if _main_process():
         run_directory.record(cfg, run)  # not before the build: what cannot run leaves no trace
@@ -139,7 +141,7 @@ def _fit(cfg: DictConfig, config: dict[str, Any], run: Path) -> None:
     checkpoint = run_directory.checkpoint(run) if cfg.resume == "auto" else None
     try:
         experiment.log.forget_after(0 if checkpoint is None else run_directory.global_step(checkpoint))
-        trainer.fit(experiment.objective, datamodule=experiment.data, ckpt_path=checkpoint)
+        experiment.start(checkpoint)
     except BaseException as error:
         if trainer.strategy.launcher is not None:  # ranks that it started would wait for this one, on SIGTERM too
             trainer.strategy.launcher.kill(signal.SIGKILL)

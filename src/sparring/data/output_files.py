@@ -34,6 +34,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "mt_bench": ("question_id", "choices"),
     "arena_hard": ("uid", "messages"),
     "trl": ("chosen", "rejected"),
+    "sparring": ("policy", "prompt_id", "messages", "meta", "text", "tokens", "seconds"),
 }
 
 
@@ -98,6 +99,8 @@ def _detected(row: Row, path: Path) -> str:
 
 
 def _reader(name: str, path: Path, questions: Path | None) -> Callable[[Row, str], list[Output]]:
+    if name == "sparring":
+        return formats.from_responses
     if name != "mt_bench":
         return formats.from_alpaca_eval if name == "alpaca_eval" else formats.from_arena_hard
     asked = questions or path.parent.parent / "question.jsonl"

@@ -12,6 +12,7 @@ column `metadata`; its own `add_markdown_info.py` adds it, with the one tokenize
 """
 
 from collections.abc import Mapping, Sequence
+from json import loads
 from typing import Any
 
 from sparring.core.answers import canonical
@@ -73,11 +74,25 @@ def costs(output: Output) -> dict[str, int | float]:
     return {name: value for name, value in known.items() if value is not None}
 
 
+def from_responses(row: Row, where: str) -> list[Output]:
+    """A row of the `responses.parquet` that `sparring evaluate` writes."""
+    told = row["messages"] if isinstance(row["messages"], list) else []
+    if not told or not all(
+        isinstance(one, Mapping) and isinstance(one.get("role"), str) and isinstance(one.get("content"), str)
+        for one in told
+    ):
+        raise DataError(f"{where} has no messages with role and content; mend or remove it.")
+    messages = tuple(Message(one["role"], one["content"]) for one in told)
+    prompt = Prompt(text_of(row, "prompt_id", where), messages, meta=_meta_of(row, where))
+    costs = {"response_tokens": row["tokens"], "response_seconds": row["seconds"]}
+    return [Output(prompt, text_of(row, "text", where), text_of(row, "policy", where), *_costs_of(costs, where))]
+
+
 def from_alpaca_eval(row: Row, where: str) -> list[Output]:
-    prompt = asked(_text(row, "instruction", where), row.get("input") or "")
+    prompt = asked(text_of(row, "instruction", where), row.get("input") or "")
     dataset = {"dataset": row["dataset"]} if isinstance(row.get("dataset"), str) else {}
     told = Prompt(prompt.id, prompt.messages, meta=dataset)
-    return [Output(told, _text(row, "output", where), _text(row, "generator", where), *_costs_of(row, where))]
+    return [Output(told, text_of(row, "output", where), text_of(row, "generator", where), *_costs_of(row, where))]
 
 
 def from_mt_bench(row: Row, where: str, questions: Mapping[Any, Prompt]) -> list[Output]:
@@ -86,11 +101,11 @@ def from_mt_bench(row: Row, where: str, questions: Mapping[Any, Prompt]) -> list
         raise DataError(f"{where} answers question {row['question_id']!r}, which is not among the questions; add it.")
     question = questions[row["question_id"]]
     choices = row["choices"] if isinstance(row["choices"], list) else []
-    answers = [_turns(choice, where) for choice in choices]
+    answers = [turns_of(choice, where) for choice in choices]
     if not answers or not all(0 < len(turns) <= len(question.meta["turns"]) for turns in answers):
         raise DataError(f"{where} has choices that do not answer the turns of its question; mend or remove it.")
-    model, used = _text(row, "model_id", where), _costs_of(row, where)
-    return [Output(_conversation(question, turns[:-1]), turns[-1], model, *used) for turns in answers]
+    model, used = text_of(row, "model_id", where), _costs_of(row, where)
+    return [Output(conversation(question, turns[:-1]), turns[-1], model, *used) for turns in answers]
 
 
 def from_arena_hard(row: Row, where: str) -> list[Output]:
@@ -99,22 +114,22 @@ def from_arena_hard(row: Row, where: str) -> list[Output]:
         raise DataError(f"{where} has no messages with roles, the last one the answer; mend or remove it.")
     *messages, answer = (Message(turn["role"], _said(turn.get("content"), where)) for turn in turns)
     prompt = Prompt(prompt_id(messages), tuple(messages), meta={"uid": row["uid"]})
-    return [Output(prompt, answer.content, _text(row, "model", where), *_costs_of(row, where))]
+    return [Output(prompt, answer.content, text_of(row, "model", where), *_costs_of(row, where))]
 
 
 def question(row: Row, where: str) -> Prompt:
     """The first turn of a question of MT-Bench; all turns, its number and category are in `meta`."""
-    turns = _turns(row, where)
+    turns = turns_of(row, where)
     if not turns:
         raise DataError(f"{where} is a question without turns; mend or remove it.")
     messages = (Message("user", turns[0]),)
     if not isinstance(row.get("question_id"), str | int):
         raise DataError(f"{where} has {row.get('question_id')!r} as question_id; give a number.")
-    meta = {"question_id": row["question_id"], "category": _text(row, "category", where), "turns": turns}
+    meta = {"question_id": row["question_id"], "category": text_of(row, "category", where), "turns": turns}
     return Prompt(prompt_id(messages), messages, meta=meta)
 
 
-def _conversation(question: Prompt, answers: Sequence[str]) -> Prompt:
+def conversation(question: Prompt, answers: Sequence[str]) -> Prompt:
     """The question up to the turn after `answers`."""
     messages = [Message("user", question.meta["turns"][0])]
     for answer, turn in zip(answers, question.meta["turns"][1:], strict=False):
@@ -140,13 +155,13 @@ def _answer_id(model: str, name: str | int, turns: Sequence[str]) -> str:
     return canonical({"model": model, "question": name, "turns": turns})[:22]
 
 
-def _text(row: Row, column: str, where: str) -> str:
+def text_of(row: Row, column: str, where: str) -> str:
     if not isinstance(row.get(column), str):
         raise DataError(f"{where} has {row.get(column)!r} as {column}; give a text.")
     return row[column]
 
 
-def _turns(row: object, where: str) -> list[str]:
+def turns_of(row: object, where: str) -> list[str]:
     turns = row.get("turns") if isinstance(row, Mapping) else None
     if not isinstance(turns, list):
         raise DataError(f"{where} has {turns!r} as turns; give a list of texts.")
@@ -159,6 +174,16 @@ def _said(content: object, where: str) -> str:
     if not isinstance(text, str):
         raise DataError(f"{where} has {content!r} where something is said; give a text.")
     return text
+
+
+def _meta_of(row: Row, where: str) -> dict[str, Any]:
+    try:
+        meta = loads(text_of(row, "meta", where))
+    except ValueError as error:
+        raise DataError(f"{where} has a meta that is not JSON ({error}); mend or remove it.") from error
+    if not isinstance(meta, dict):
+        raise DataError(f"{where} has {meta!r} as meta; give a JSON object.")
+    return meta
 
 
 def _costs_of(row: Row, where: str) -> tuple[int | None, float | None]:

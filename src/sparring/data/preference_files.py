@@ -74,21 +74,25 @@ def preferences_of(rows: Iterable[Row], path: Path) -> Iterator[Preference]:
         yield _preference({**dict.fromkeys(columns), **row}, layout, f"row {number} of {path}")
 
 
-def write_preferences(path: Path, pairs: Iterable[Preference], *, conversational: bool) -> None:
-    """An explicit-prompt preference data set of TRL, as JSON Lines or Parquet by the name; null where not rated.
+def write_preferences(path: Path, pairs: Iterable[Preference], *, conversational: bool) -> int:
+    """An explicit-prompt preference data set of TRL, as JSON Lines or Parquet by the name; returns how many rows.
 
-    What is not conversational is text to TRL, which puts prompt and answer one after the other without a template.
+    Scores are null where pairs are not rated. What is not conversational is text to TRL, which puts prompt and answer
+    one after the other without a template.
     """
     rows = (_trl_row(pair, conversational) for pair in pairs)
     if path.suffix == ".parquet":
         text = _MESSAGES if conversational else pa.string()
         columns = dict.fromkeys(("prompt", "chosen", "rejected"), text) | dict.fromkeys(_RATINGS[0], pa.float64())
-        write_parquet(path, pa.schema(columns), rows)
-    elif path.suffix == ".jsonl":
-        with atomic_path(path) as temporary, temporary.open("w") as file:
-            file.writelines(json.dumps(row) + "\n" for row in rows)
-    else:
+        return write_parquet(path, pa.schema(columns), rows)
+    if path.suffix != ".jsonl":
         raise DataError(f"{path} ends in neither .jsonl nor .parquet; give a name that does.")
+    written = 0
+    with atomic_path(path) as temporary, temporary.open("w") as file:
+        for row in rows:
+            file.write(json.dumps(row) + "\n")
+            written += 1
+    return written
 
 
 def _trl_row(pair: Preference, conversational: bool) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def _array(path: Path) -> list[Row]:
     try:
         rows = json.loads(_whole(path))
     except ValueError as error:
-        raise DataError(f"{path} is not JSON ({error}); give an array of objects.") from error
+        raise DataError(f"{path} is not JSON ({error}); give an array of objects, or JSON Lines as .jsonl.") from error
     if not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):
         raise DataError(f"{path} is not an array of JSON objects; give one, or JSON Lines as .jsonl.")
     return rows

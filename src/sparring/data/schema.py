@@ -126,14 +126,40 @@ OUTCOMES = pa.schema(
         "probability": pa.float64(),  # mean P(current beats opponent)
     }
 )
+POLICY_OUTCOMES = pa.schema([pa.field("policy", pa.string()), *OUTCOMES])  # where `against` is a policy's label
+
+
+# What anybody answered to be compared: policies, files, endpoints.
+OUTPUTS = pa.schema(
+    {
+        "prompt_id": pa.string(),
+        "index": pa.int16(),  # among the responses of one answerer to one prompt
+        "text": pa.string(),
+        "finish": pa.dictionary(pa.int8(), pa.string()),
+        "tokens": pa.int32(),  # by the answerer's own tokenizer; null where nobody knows
+        "seconds": pa.float64(),  # null where they were not measured one by one
+    }
+)
+
+# The same of all policies, with what they were asked: can be read as recorded outputs.
+RESPONSES = pa.schema(
+    [pa.field("policy", pa.string()), *OUTPUTS, *(CANDIDATES.field(name) for name in ("messages", "meta"))]
+)
+
+
+def message_columns(prompt: Prompt) -> dict[str, Any]:
+    """A prompt as tables have it: its messages, and its meta as JSON."""
+    return {
+        "messages": [{"role": m.role, "content": m.content} for m in prompt.messages],
+        "meta": json.dumps(dict(prompt.meta)),
+    }
 
 
 def candidate_rows(candidates: Candidates) -> list[dict[str, Any]]:
     prompt = candidates.prompt
     shared = {
         "prompt_id": prompt.id,
-        "messages": [{"role": m.role, "content": m.content} for m in prompt.messages],
-        "meta": json.dumps(dict(prompt.meta)),
+        **message_columns(prompt),
         "prompt_ids": candidates.prompt_ids,
     }
     return [

@@ -70,9 +70,23 @@ class Stories:
 
     Which side a prompt belongs to depends on its set of words alone, never on the seed, and a side is read along a
     random permutation of its requests: no prompt is on both sides, none is twice on one.
+
+    `principles` are sets of names from `PRINCIPLES`, one of which is drawn for each prompt. It is not said in the
+    messages, nor kept by the teacher: `meta["principle"]` is its text, for samplers that say it, and
+    `meta["principles"]` its names, for critics. Prompts are otherwise those of a source without principles.
     """
 
-    def __init__(self, *, train: int, validation: int, split: Split, rounds: int, seed: int) -> None:
+    def __init__(
+        self,
+        *,
+        train: int,
+        validation: int,
+        split: Split,
+        rounds: int,
+        seed: int,
+        principles: Sequence[Sequence[str]] | None = None,
+    ) -> None:
+        _check_principles(principles)
         self._requests: dict[Side, list[int]] = {
             "train": _order("train", train, seed),
             "validation": _order("validation", validation, seed),
@@ -80,6 +94,7 @@ class Stories:
         self._split: Split = split
         self._rounds = rounds
         self._seed = seed
+        self._principles = principles
 
     @property
     def validation(self) -> Rows:
@@ -94,7 +109,12 @@ class Stories:
         which, length = divmod(self._requests[side][position], len(LENGTHS))
         words, sentences = word_sets(side)[which], LENGTHS[length]
         rng = Random(derive_seed(self._seed, type(self).__name__, side, position))
-        return self._write(rng, rng.sample(words, len(words)), sentences)
+        prompt = self._write(rng, rng.sample(words, len(words)), sentences)
+        if self._principles is None:
+            return prompt
+        names = Random(derive_seed(self._seed, "story principles", side, position)).choice(self._principles)
+        asked = {"principle": " ".join(PRINCIPLES[name] for name in names), "principles": list(names)}
+        return replace(prompt, meta={**prompt.meta, **asked})
 
     def _write(self, rng: Random, words: list[str], sentences: int) -> Prompt:
         return _prompt(words, sentences, teacher=obedient_story(rng, words, sentences))
@@ -183,6 +203,20 @@ def _prompt(words: list[str], sentences: int, teacher: str, principle: str | Non
     if principle is not None:
         meta["told_under"] = principle  # its name; `meta["principle"]` is a sentence that a sampler is yet to say
     return Prompt(prompt_id(messages), messages, teacher, meta)
+
+
+def _check_principles(sets: Sequence[Sequence[str]] | None) -> None:
+    if sets is None:
+        return
+    if not sets or not all(sets):
+        raise ConfigError(
+            "prompts.principles has a set without a principle, or no set; name some in each, or set it to null."
+        )
+    if unknown := sorted({name for names in sets for name in names} - PRINCIPLES.keys()):
+        raise ConfigError(
+            f"prompts.principles has {unknown[0]!r}, which is no principle of stories; choose among "
+            f"{', '.join(PRINCIPLES)}."
+        )
 
 
 def _order(side: Side, size: int, seed: int) -> list[int]:

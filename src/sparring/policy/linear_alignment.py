@@ -25,7 +25,8 @@ class LinearAlignmentSampler(PrincipledSampler):
 
     Every response is two rows of one batch, with the principle and without, that are continued by the same tokens.
     `temperature` and `top_p` are those of the combination, see `steering.py`; `top_k` acts on what it leaves, 1 is
-    greedy. The numbers that decide a sample depend on the seed, the prompt's place and the copy, not on batches.
+    greedy. The numbers that decide a sample depend on the seed, the prompt's place and the copy, not on batches. What
+    is told of tokens counts both contexts, for both are computed.
     """
 
     ratio: float
@@ -56,7 +57,7 @@ class LinearAlignmentSampler(PrincipledSampler):
                 )
                 steered, contrast = rows[: len(seeds)], rows[len(seeds) :]
                 assert steered == contrast  # both contexts held the same response at every step
-                on_tokens(sum(len(row) for row in steered))
+                on_tokens(sum(len(row) for row in rows))
                 for place, i in enumerate(batch):
                     samples = steered[place * self.num_generations : (place + 1) * self.num_generations]
                     responses = tuple(self.response(policy, plain[i], ids) for ids in samples)

@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from sparring.core.errors import ConfigError
+from sparring.core.files import read_json
 from sparring.core.model_files import check_complete, checked_dtype, model_source, unreadable
 from sparring.core.torch_seeding import torch_seed
 from sparring.policy.policy import Policy
@@ -47,13 +48,23 @@ def load_policy(
 ) -> Policy:
     """The model and tokenizer at `path`: a directory, a name on the hub, or "sparring:tiny", which is in this package.
 
-    `random_init` takes only the configuration from `path` and draws the weights from `seed`.
+    `random_init` takes only the configuration from `path` and draws the weights from `seed`. A directory with nothing
+    but a LoRA is read with the model that it names, and goes on as a LoRA: that is what its export holds.
     """
-    source = resolve(path)
-    try:
-        config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError) as error:
-        raise unreadable("model", path, error) from error
+    if (base := adapted_model(path)) is not None:
+        if lora is not None or random_init:
+            raise ConfigError(f"{path} is a LoRA itself; leave out model.lora and model.random_init, or give {base}.")
+        policy = load_policy(
+            base,
+            dtype=dtype,
+            attn_implementation=attn_implementation,
+            trust_remote_code=trust_remote_code,
+            gradient_checkpointing=gradient_checkpointing,
+            config_overrides=config_overrides,
+            tokenizer=tokenizer or path,
+        )
+        return Policy(with_saved_lora(policy.base, path), policy.tokenizer)
+    source, config = resolve(path), read_config(path, trust_remote_code)
     without_dropout(config)
     for name, value in (config_overrides or {}).items():
         if not hasattr(config, name):
@@ -119,6 +130,15 @@ def resolve(path: str) -> str:
     return model_source(path)
 
 
+def read_config(path: str, trust_remote_code: bool) -> PreTrainedConfig:
+    """The configuration of the model at `path`, or beneath the LoRA there: without it there is nothing to load."""
+    source = resolve(adapted_model(path) or path)
+    try:
+        return AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise unreadable("model", path, error) from error
+
+
 def load_tokenizer(path: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
     # Not `resolve`: a tokenizer's directory needs no model in it.
     source = resolve(path) if path.startswith(PACKAGED) or not Path(path).expanduser().is_dir() else path
@@ -153,9 +173,7 @@ def finish(
     embedded: int = embedding.num_embeddings
     if len(tokenizer) > embedded:
         raise ConfigError(f"the tokenizer has {len(tokenizer)} tokens, but the model knows {embedded}; use its own.")
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
+    switch_off_dropout(model)
     if gradient_checkpointing:
         # Renamed in transformers 5.2x; both names take the same settings.
         enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
@@ -173,6 +191,37 @@ def with_lora(model: PreTrainedModel, lora: "peft.LoraConfig") -> nn.Module:
         # peft 0.21 asks transformers for something by a name that 5.2x deprecates; nothing a user could mend.
         warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing", FutureWarning)
         return get_peft_model(model, lora)
+
+
+def adapted_model(path: str) -> str | None:
+    """The model that a directory's LoRA was trained on; None where it holds a model, or is none."""
+    directory = Path(path).expanduser()
+    described = directory / "adapter_config.json"
+    if not described.is_file() or (directory / "config.json").is_file():
+        return None
+    base = read_json(described).get("base_model_name_or_path")
+    if not isinstance(base, str):
+        raise ConfigError(f"{described} does not say which model it is for; add base_model_name_or_path.")
+    return base
+
+
+def with_saved_lora(model: PreTrainedModel, path: str) -> nn.Module:
+    from peft import PeftModel
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing", FutureWarning)
+        try:
+            wrapped = PeftModel.from_pretrained(model, path, is_trainable=True)
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            raise unreadable("LoRA", path, error) from error
+    switch_off_dropout(wrapped)  # which it may have been trained with elsewhere
+    return wrapped.train()
+
+
+def switch_off_dropout(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
 
 
 def without_dropout(config: PreTrainedConfig) -> None:

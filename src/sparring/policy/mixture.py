@@ -5,7 +5,7 @@ is in memory, and takes the weights of one member after the other.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +52,6 @@ class MixtureSampler(Sampler):
     """A `Sampler` whose every response comes from a policy drawn by weight. The policy it is given lends its model."""
 
     mixture: Mixture
-
-    @property
-    def single(self) -> Sampler:
-        """The same settings for one policy, the one that it is given."""
-        return Sampler(**{each.name: getattr(self, each.name) for each in fields(Sampler)})
 
     def check(self, policy: Policy) -> None:
         """Refuse members that cannot be read or are not of the policy's model; else the first samples would."""

@@ -39,6 +39,10 @@ class PrincipledSampler(Sampler):
         if self.principle is not None and not self.principle.strip():
             raise ConfigError("sampler.principle is empty; say it, or set it to null and give every prompt its own.")
 
+    def check_room(self, policy: Policy, prompts: Sequence[Prompt]) -> None:
+        """Refuse prompts without a principle too, and those that leave no room beside it."""
+        self.render(policy, prompts)
+
     def __call__(
         self, policy: Policy, prompts: Sequence[Prompt], *, seed: int, on_tokens: Callable[[int], object] = ignore
     ) -> list[Candidates]:
@@ -54,8 +58,8 @@ class PrincipledSampler(Sampler):
         principle = prompt.meta.get("principle") if self.principle is None else self.principle
         if not isinstance(principle, str) or not principle.strip():
             raise DataError(
-                f"prompt {prompt.id} has no principle in its column 'principle'; give it one, or set sampler.principle "
-                "to one for all."
+                f"prompt {prompt.id} has no principle in its column 'principle'; give it one, or set its "
+                "sampler's principle to one for all."
             )
         return with_principle(prompt, principle)
 

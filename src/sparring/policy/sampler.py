@@ -4,7 +4,7 @@ Log-probabilities are not recorded here but computed by the training forward (`s
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
@@ -63,8 +63,14 @@ class Sampler:
 
     @property
     def single(self) -> "Sampler":
-        """What samples the policy that it is given, with these settings; a mixture samples others."""
-        return self
+        """What samples the policy as it is, with these settings; a mixture samples others, a principle steers it."""
+        if type(self) is Sampler:
+            return self
+        return Sampler(**{each.name: getattr(self, each.name) for each in fields(Sampler)})
+
+    def check_room(self, policy: Policy, prompts: Sequence[Prompt]) -> None:
+        """Refuse prompts that leave no room for `max_new_tokens`, as sampling would."""
+        check_prompts(policy, prompts, max_new_tokens=self.max_new_tokens, teacher=False)
 
     def __call__(
         self, policy: Policy, prompts: Sequence[Prompt], *, seed: int, on_tokens: Callable[[int], object] = ignore

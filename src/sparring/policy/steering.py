@@ -5,7 +5,6 @@ The effect is the difference between the logits of the same text with and withou
 log space. Not here: the paper's step length, which divides by the gradient's norm, as their code does not.
 """
 
-import math
 from typing import Literal
 
 import torch
@@ -83,8 +82,8 @@ class Steering(LogitsProcessor):
     """
 
     def __init__(self, *, ratio: float, temperature: float, top_p: float, mode: Mode) -> None:
-        if not math.isfinite(ratio):
-            raise ConfigError(f"sampler.ratio is {ratio}; it must be a finite number.")
+        if not abs(1 + ratio) <= torch.finfo(torch.float32).max:  # what logits are combined in
+            raise ConfigError(f"sampler.ratio is {ratio}; it must be a finite number that float32 can hold.")
         self.ratio, self.temperature, self.top_p = ratio, temperature, top_p
         self.mode: Mode = mode
 

@@ -54,7 +54,7 @@ def sample_chunk(
     _require_finite(scored)
     facts = {
         "policy": fingerprint,
-        "prompts": _prompts_hash(prompts),
+        "prompts": prompts_hash(prompts),
         "seed": derive_seed(seed, number),
         "seconds": {"sample": between - started, "reference": time.perf_counter() - between},
     }
@@ -68,7 +68,7 @@ def check_sampled(chunks: Chunks, number: int, fingerprint: str, prompts: Sequen
     facts = chunks.facts("candidates", number)
     for what, stored, now in (
         ("policy", facts["policy"], fingerprint),
-        ("prompts", facts["prompts"], _prompts_hash(prompts)),
+        ("prompts", facts["prompts"], prompts_hash(prompts)),
     ):
         if stored != now:
             raise RoundError(
@@ -77,7 +77,7 @@ def check_sampled(chunks: Chunks, number: int, fingerprint: str, prompts: Sequen
             )
 
 
-def _prompts_hash(prompts: Sequence[Prompt]) -> str:
+def prompts_hash(prompts: Sequence[Prompt]) -> str:
     return hashlib.sha256("".join(prompt.id for prompt in prompts).encode()).hexdigest()[:16]
 
 

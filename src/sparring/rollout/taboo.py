@@ -25,7 +25,7 @@ from sparring.rollout.context import RoundContext
 from sparring.rollout.recorded import check_chunk
 from sparring.rollout.taboo_opponents import SELF, Opponent, Scripted, check_opponents, draw_opponent
 from sparring.rollout.taboo_play import POLICY, play
-from sparring.rollout.taboo_players import PolicyPlayer
+from sparring.rollout.taboo_players import PolicyPlayer, require_plain
 from sparring.rollout.taboo_turns import ROLES, Row, assemble_turns, supervised_rows, turn_rows, write_turns
 
 SCRIPTED = "scripted"
@@ -69,8 +69,7 @@ class TabooRollout:
             raise ConfigError(
                 "rollout.opponents are drawn for either role, so rollout.attacker and rollout.defender must be null."
             )
-        if any(sampler.single is not sampler for sampler in self._samplers.values()):
-            raise ConfigError("a mixture of policies plays no games; use sampler=default, and rollout.opponents.")
+        require_plain(*self._samplers.values())
         check_opponents(self.opponents)
         turn_rewards(1, self.gamma)  # which checks it
 

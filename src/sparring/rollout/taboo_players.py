@@ -6,12 +6,22 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from sparring.core.errors import DataError
+from sparring.core.errors import ConfigError, DataError
 from sparring.games.taboo.players import Player, Position, Reply, Wording
 from sparring.policy.memory import Memory
 from sparring.policy.policy import Policy
 from sparring.policy.sampler import Sampler
 from sparring.policy.speaking import speak
+
+
+def require_plain(*samplers: Sampler) -> None:
+    """Players speak by a sampler's settings, utterance by utterance, and it does not draw for them."""
+    for sampler in samplers:
+        if type(sampler) is not Sampler:
+            raise ConfigError(
+                f"games of Taboo are played under sampler=default, and {type(sampler).__name__} is another; use that, "
+                "and rollout.opponents to play against other policies."
+            )
 
 
 @dataclass(frozen=True)
