@@ -237,6 +237,8 @@ def test_files_that_are_no_questions_say_where(chat_model, tmp_path, format, row
         ("a/b={model}", [], "the policy 'a/b' would give its name to a file; name it with letters, digits"),
         (".hidden={model}", [], "the policy '.hidden' would give its name to a file"),
         ("a*={model}", [], "the policy 'a*' would give its name to a file"),
+        ("summary={model}", [], "the policy 'summary' has the name of the summary; name it otherwise."),
+        ("{model},told={model}+principle", [], "has no principle in its column 'principle'"),
         ("{model}", ["suite.sampler.num_generations=2"], "suite.sampler.num_generations is 2; a file has room for 1"),
         (
             "{model}",
@@ -254,6 +256,7 @@ def test_what_cannot_be_answered_is_refused_in_one_sentence(chat_model, question
     named = policies.replace("{model}", str(chat_model))
     refused = run(named, "alpaca_eval", questions["alpaca_eval"], tmp_path / "out", *more)
     assert sentence in refused.sentence
+    assert not list(tmp_path.rglob("*.parquet"))  # nobody has answered yet
 
 
 def test_two_recorded_answers_to_a_question_have_no_room(questions, tmp_path):

@@ -72,6 +72,14 @@ def test_a_plain_value_in_the_place_of_an_object_is_told_what_belongs_there():
         check_targets(node, "annotator")
 
 
+def test_what_stands_under_a_name_of_the_user_s_own_is_checked_too():
+    node = {"_target_": "sparring.cli.preference_suite.evaluate_preference", "annotators": {"a": {}, "b": None, "c": 3}}
+    with pytest.raises(ConfigError, match=r"^suite\.annotators\.c is 3; it must be a node with a _target_ or null\.$"):
+        check_targets(node, "suite")
+    with pytest.raises(ConfigError, match=r"^suite\.decodings\.b is None; it must be a node with a _target_\.$"):
+        check_targets(node | {"annotators": {}, "decodings": {"a": {}, "b": None}}, "suite")
+
+
 def test_a_target_that_takes_any_name_takes_any_name():
     check_targets({"_target_": f"{partial.__module__}.partial", "anything": 1})
 

@@ -31,7 +31,8 @@ def compared(labels, *, prompts=3, aspects=("plot",), lacking=0):
         for n in range(prompts)
     ]
     players = [Player(label, "other", None) for label in labels]
-    return compare(judged, players, baseline=labels[0], seed=0).to_dict() | {"expense": FREE, "unjudged": {}}
+    about = {"expense": FREE, "unjudged": {}, "chose_for": []}
+    return compare(judged, players, baseline=labels[0], seed=0).to_dict() | about
 
 
 def summary(labels, annotators=("panel",), policies=None, **options):
@@ -154,3 +155,10 @@ def test_notes_tell_what_was_not_judged_and_what_was_asked(paid):
             else []
         ),
     ]
+
+
+def test_who_was_chosen_by_an_annotator_is_named_beside_its_figures():
+    read = summary(["base", "best"], ("panel", "fluency"))
+    read["annotators"]["panel"] |= {"chose_for": ["best", "told best"]}
+    [said] = notes(read)[1:]
+    assert said.startswith("panel has chosen what best, told best said: ahead by it")

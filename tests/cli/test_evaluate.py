@@ -156,3 +156,16 @@ def test_what_cannot_be_evaluated_is_refused_in_one_sentence(run, tmp_path, monk
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     filled = [argument.replace("{run}", str(run)) for argument in arguments]
     assert sentence in evaluate(*filled, f"output={tmp_path / 'arena'}").sentence
+
+
+def test_results_of_one_suite_are_not_overwritten_by_another(finished, run, tmp_path):
+    outcome, output = finished
+    copy = tmp_path / "arena"
+    shutil.copytree(output, copy)
+    record = json.loads((copy / "evaluation.json").read_text())
+    assert (record["suite"], record["config"]["seed"]) == ("taboo", 1)
+    assert [(policy["label"], policy["place"]) for policy in record["policies"]][1] == ("scripted", "scripted")
+    before = (copy / "summary.json").read_bytes()
+    refused = evaluate("suite=preference", f"policies=a={run},scripted", f"output={copy}")
+    assert refused.sentence == f"{copy} holds results of suite=taboo; give another output."
+    assert (copy / "summary.json").read_bytes() == before

@@ -21,6 +21,14 @@ def test_an_at_sign_that_no_round_follows_belongs_to_the_place():
     assert parse_policy("x=owner/name") == Source("x", "owner/name")
 
 
+def test_blanks_around_names_say_nothing_and_a_tilde_is_at_home(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert parse_policies(" mine = out/my run ,~/run+best_of") == [
+        Source("mine", "out/my run"),
+        Source("run+best_of", "/home/me/run", None, "best_of"),
+    ]
+
+
 def test_behind_a_plus_stands_how_a_policy_decodes():
     assert parse_policies("outputs/run@2+best_of,mine=owner/name+principle,outputs/run+la@0") == [
         Source("run round 2+best_of", "outputs/run", "2", "best_of"),
@@ -73,6 +81,23 @@ def run(tmp_path: Path) -> Path:
     for number in (0, 1, 2):
         (tmp_path / "checkpoints" / f"policy-{number:03d}.safetensors").touch()
     return tmp_path
+
+
+def test_a_policy_that_is_missing_between_others_is_not_passed_over(run):
+    (run / "checkpoints" / "policy-001.safetensors").unlink()
+    for wanted in (None, "1"):
+        with pytest.raises(DataError, match=r"policy-001.safetensors is missing, though policy-002.safetensors is"):
+            snapshots(Source("a", str(run), wanted))
+    assert snapshots(Source("a", str(run), "base"))[0].rounds == 0
+
+
+def test_a_configuration_that_lost_a_part_is_refused(run):
+    (run / "config.yaml").write_text("prompts: {}\n")
+    with pytest.raises(DataError, match=r"config.yaml has no model; restore it, or leave the run out.$"):
+        load(Source("a", str(run)), load_model=lambda path: pytest.fail("it is a run"))
+    (run / "config.yaml").write_text("")
+    with pytest.raises(DataError, match=r"config.yaml is no configuration; restore it"):
+        load(Source("a", str(run)), load_model=lambda path: pytest.fail("it is a run"))
 
 
 def test_a_run_has_a_policy_before_its_rounds_and_one_after_each(run):

@@ -158,6 +158,12 @@ def test_what_is_printed_is_what_is_written(compared):
             low, high = rate["ci95"]
             assert f"{rate['win_rate']:.3f} [{low:.3f}, {high:.3f}]" in outcome.output
     assert "aspects by panel" in outcome.output
+    assert {name: found["chose_for"] for name, found in summary["annotators"].items()} == {
+        "panel": ["best"],
+        "fluency": [],
+    }
+    assert "panel has chosen what best said" in outcome.output
+    assert "fluency has chosen" not in outcome.output
     assert f"written to {output}" in outcome.output
     assert "tokenizers differ" not in outcome.output
 
@@ -417,6 +423,8 @@ STORIES = ("+prompts@suite.prompts=stories", "suite.prompts.train=1", "suite.pro
             ("suite.annotators.panel=null", "~suite.annotators.fluency"),
             "suite.annotators has none; add one",
         ),
+        ("RUN,teacher", ("suite.annotators.panel=3",), "suite.annotators.panel is 3; it must be a node with"),
+        ("RUN,teacher", ("suite.decodings.principle=3",), "suite.decodings.principle is 3; it must be a node with"),
         ("RUN,LACKING", (), "lacking.json has no output of 'gpt' for prompt "),
         ("RUN,UNKNOWN", (), "unknown.json has columns answer, question, those of no known format of outputs: "),
         ("RUN,EMPTY", (), "empty.json holds no outputs; give a file with at least one."),
@@ -433,7 +441,7 @@ STORIES = ("+prompts@suite.prompts=stories", "suite.prompts.train=1", "suite.pro
         ("RUN,teacher", ("suite.chunk_size=0",), "suite.chunk_size is 0; it must be 1 or more."),
         ("RUN,teacher", ("suite.sampler.num_generations=0",), "sampler.num_generations is 0; it must be 1 or more."),
         ("RUN,teacher", (*STORIES[:2], "suite.prompts.validation=0"), "suite.prompts holds out no prompts"),
-        ("MODEL,teacher", (), "no run and no file of outputs is named to take prompts from; add +prompts@suite.prom"),
+        ("MODEL,teacher", (), "0, teacher; check the names, or add +prompts@suite.prompts=stories"),
         ("MODEL,no/model", STORIES, "cannot read the model 'no/model'; check its name, and the network if"),
         ("MODEL,./gone", STORIES, "there is no directory ./gone"),
         (
@@ -475,4 +483,25 @@ def test_a_runs_own_directory_is_not_written_to(run):
         f"output is {run}, which is a run, whose files would be overwritten" in compare(f"{run},teacher", run).sentence
     )
     assert "which is no directory" in compare(f"{run},teacher", run / "config.yaml").sentence
+    assert "cannot be written to (" in compare(f"{run},teacher", run / "config.yaml" / "below").sentence
+    assert evaluate("suite=preference", f"policies={run},teacher", "output=3").sentence.startswith("output is 3; it")
     assert files_of(run) == before
+
+
+# What the README claims of steering, on fewer stories
+
+
+def test_steering_keeps_two_principles_at_once_more_often_than_telling_does_at_any_temperature(tmp_path: Path) -> None:
+    decodings = {"told": "principle", "cool": "principle_cool", "steered": "ratio_2"}
+    policies = ",".join(f"{label}=sparring:tiny+{decoding}" for label, decoding in decodings.items())
+    outcome = evaluate(
+        *("suite=linear_alignment_quickstart", f"policies={policies}", "suite.baseline=cool"),
+        *("suite.prompts.validation=160", f"output={tmp_path}"),
+    )
+    assert outcome.status == 0, outcome.errors
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    keeps = summary["annotators"]["story_principles"]["aspects"]["keeps_all"]
+    assert keeps["told"]["value"] < keeps["cool"]["value"] < keeps["steered"]["value"]
+    assert keeps["steered"]["difference_ci95"][0] > 0
+    computed = {policy["label"]: policy["computed"] / policy["tokens"] for policy in summary["policies"]}
+    assert computed == {"told": 1, "cool": 1, "steered": 2}  # both contexts

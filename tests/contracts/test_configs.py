@@ -198,3 +198,22 @@ def test_no_adapter_is_an_option_that_leaves_the_model_as_it_is():
 def test_the_configuration_is_found_beside_the_sources():
     assert conf_directory() == CONF
     assert conf_directory("sweeps") == SWEEPS
+
+
+FOLLOWED = {"num_generations": 3, "temperature": 0.25, "top_p": 0.5, "top_k": 7, "max_new_tokens": 9}
+FOLLOWED |= {"min_new_tokens": 2, "token_budget": 99}
+OWN = {  # what a way of decoding is about
+    "linear_alignment": {"top_p"},
+    "principle_top_p_1": {"top_p"},
+    "principle_cool": {"temperature"},
+}
+
+
+@pytest.mark.parametrize("suite", ["preference", "linear_alignment_quickstart", "personal"])
+def test_policies_that_are_compared_decode_alike_but_for_what_is_compared(suite):
+    changes = [f"suite.sampler.{key}={value}" for key, value in FOLLOWED.items()]
+    decodings: Any = OmegaConf.to_container(compose("evaluate", [f"suite={suite}", *changes]), resolve=True)
+    for name, node in decodings["suite"]["decodings"].items():
+        drawing = node.get("sampler", node)
+        own = OWN.get(name, set()) - ({"top_p"} if suite == "personal" else set())
+        assert {key for key in FOLLOWED if drawing[key] != FOLLOWED[key]} == own, name

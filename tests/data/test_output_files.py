@@ -239,6 +239,7 @@ ALPACA = {"instruction": "Q", "output": "A", "generator": "m"}
         ([], "holds no outputs"),
         ([{"prompt": "Q", "answer": "A"}], "has columns answer, prompt, those of no known format of outputs: instruct"),
         ([ALPACA, {"instruction": "Q", "output": "A"}], "row 2 of .* has no column 'generator'"),
+        ([ALPACA, ALPACA | {"output": "a \ud83d b"}], r"row 2 of .* has half a character in a text \('utf-8' codec"),
         ([ALPACA | {"output": None}], "row 1 of .* has None as output; give a text"),
         ([ALPACA | {"response_tokens": "7"}], "has '7' and None as response_tokens"),
         ([{"question_id": 81, "choices": []}], r"does not say what was asked, and there is no .*question\.jsonl"),

@@ -201,8 +201,12 @@ def test_limit_keeps_the_first_training_rows(tmp_path: Path) -> None:
     assert sorted(texts(source.for_round(0))) == ["Question 0", "Question 1", "Question 2"]
 
 
-def test_how_many_rows_were_dropped_can_be_read_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_how_many_rows_were_dropped_can_be_read_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     caplog.set_level(logging.INFO)
+    # Hydra, which other tests may have started in this process, disables the loggers that are there already.
+    monkeypatch.setattr(logging.getLogger("sparring.data.prompts"), "disabled", False)
     jsonl(write(tmp_path / "a.jsonl", [*questions(4), *questions(2)]), tmp_path, 1)
     assert "6 rows, 4 different prompts, 3 to train on, 1 held out" in caplog.text
 

@@ -6,7 +6,7 @@ import pytest
 
 from sparring.core.errors import DataError, RoundError
 from sparring.data import rounds
-from sparring.data.rounds import RoundStore, read_rows, write_parquet
+from sparring.data.rounds import Chunks, RoundStore, read_rows, write_parquet
 
 SCHEMA = pa.schema({"number": pa.int64(), "ids": pa.list_(pa.int32())})
 
@@ -114,3 +114,13 @@ def test_the_hash_of_a_manifest_changes_with_it(finished):
     path = finished.directory(0) / "manifest.json"
     path.write_text(json.dumps(finished.manifest(0) | {"seed": 4}))
     assert finished.manifest_hash(0) != before
+
+
+def test_a_damaged_piece_is_named(tmp_path):
+    chunks = Chunks(tmp_path)
+    chunks.write("numbers", 3, pa.schema({"n": pa.int64()}), [{"n": n} for n in range(100)], {"made": "here"})
+    path = chunks.path("numbers", 3)
+    path.write_bytes(path.read_bytes()[:100])
+    for read in (chunks.facts, chunks.rows):
+        with pytest.raises(RoundError, match=r"numbers-00003.parquet is damaged \(.*\); restore it, or delete it to"):
+            read("numbers", 3)

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sparring.core.collate import make_groups
-from sparring.core.errors import ConfigError
+from sparring.core.errors import ConfigError, RoundError
 from sparring.policy.loading import load_policy
 from sparring.policy.policy import Policy
 
@@ -69,6 +69,16 @@ def test_weights_come_back_after_working_with_others(chat_policy: Policy, tmp_pa
     with pytest.raises(ZeroDivisionError):
         fail()
     assert chat_policy.fingerprint() == trained
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\xff" * 99])
+def test_a_file_that_holds_no_weights_is_refused(chat_policy: Policy, tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "policy-001.safetensors"
+    if content is not None:
+        path.write_bytes(content)
+    refused = pytest.raises(RoundError, match=r"policy-001.safetensors cannot be read as weights \(")
+    with refused, chat_policy.using_state(path):
+        pytest.fail("it has no weights")
 
 
 def test_weights_of_another_model_are_refused(chat_policy: Policy) -> None:

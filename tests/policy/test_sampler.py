@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -221,6 +222,8 @@ def test_a_prompt_without_room_for_its_samples_is_not_sampled(chat_policy: Polic
     [
         ("num_generations", 0),
         ("temperature", 0.0),
+        ("temperature", math.inf),
+        ("temperature", math.nan),
         ("top_p", 0.0),
         ("top_p", 1.1),
         ("top_k", -1),

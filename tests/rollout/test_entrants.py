@@ -154,7 +154,7 @@ def test_all_outputs_to_a_prompt_are_its_responses_with_what_is_known_of_them(pr
 
 def test_a_prompt_that_a_file_does_not_answer_is_named_before_anything_is_kept(prompts, tmp_path):
     theirs = RecordedEntrant("gpt", "gpt.json", {"p0": [Output(prompts[0], "one", "gpt")]})
-    sentence = r"^gpt.json has no output of 'gpt' for prompt p1 \(the cat 1\); give a file that answers every prompt.$"
+    sentence = r"gpt.json has no output of 'gpt' for prompt p1 \(the cat 1\); give a file that answers every prompt.$"
     with pytest.raises(DataError, match=sentence):
         theirs.foreseen(prompts)
     with pytest.raises(DataError, match=sentence):

@@ -193,3 +193,9 @@ def test_labels_that_are_no_file_names_have_places_of_their_own(field, tmp_path)
     made.answer()
     assert len(list((tmp_path / "answers").iterdir())) == 5
     assert [row["policy"] for row in made.rows()][::5] == names
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "n" * 201, "日" * 23])
+def test_labels_that_no_directory_can_have_are_refused(field, name):
+    with pytest.raises(ConfigError, match=r"cannot give its name to a directory; name it otherwise, as LABEL=PLACE.$"):
+        field(RuleEntrant(name, lambda prompt: "x"))

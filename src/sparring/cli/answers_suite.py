@@ -68,6 +68,9 @@ def write_answers(
     )
     for entrant in entrants:
         require_file_name(entrant.label)
+        if FILES[format].format(entrant.label).lower() == "summary.json":
+            raise ConfigError(f"the policy {entrant.label!r} has the name of the summary; name it otherwise.")
+        _with_all_turns(entrant).foreseen(benchmark.prompts)
     policies: list[dict[str, Any]] = []
     for entrant in entrants:
         outputs, turns = answered(benchmark, entrant, output, chunk_size=chunk_size, seed=seed)
@@ -111,8 +114,7 @@ def answered(
 
     A turn of all questions is answered before the next one, and in a field of its own: its prompts depend on answers.
     """
-    if isinstance(entrant, RecordedEntrant):
-        entrant = with_earlier_turns(entrant)
+    entrant = _with_all_turns(entrant)
     said: list[list[Output]] = [[] for _ in benchmark.prompts]
     turns: list[dict[str, Any]] = []
     for turn in range(benchmark.turns):
@@ -130,6 +132,10 @@ def answered(
         for place, one in zip(places, _one_each(field, entrant, turns[-1]["seconds"]), strict=True):
             said[place].append(one)
     return [_joined(each) for each in said], turns
+
+
+def _with_all_turns(entrant: Entrant) -> Entrant:
+    return with_earlier_turns(entrant) if isinstance(entrant, RecordedEntrant) else entrant
 
 
 def with_earlier_turns(entrant: RecordedEntrant) -> RecordedEntrant:

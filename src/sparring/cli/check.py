@@ -90,9 +90,15 @@ def _check_target(node: Mapping[str, Any], where: str) -> None:
             if not takes_any_name:
                 raise ConfigError(f"{where} has no key {name!r}{suggestion(name, parameters)}")
             continue
-        allowed = _annotation(parameters[name], target)
-        if not fits(value, allowed):
-            raise ConfigError(f"{where}.{name} is {value!r}; it must be {_described(allowed)}.")
+        _check_value(value, _annotation(parameters[name], target), f"{where}.{name}")
+
+
+def _check_value(value: Any, allowed: Any, where: str) -> None:
+    if not fits(value, allowed):
+        raise ConfigError(f"{where} is {value!r}; it must be {_described(allowed)}.")
+    if isinstance(value, Mapping) and "_target_" not in value and get_origin(allowed) is Mapping:
+        for name, item in value.items():
+            _check_value(item, get_args(allowed)[1], f"{where}.{name}")
 
 
 def _annotation(parameter: Parameter, target: Any) -> Any:

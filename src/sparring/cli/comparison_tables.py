@@ -14,8 +14,9 @@ from sparring.core.preference import TOLERANCE
 NOTES = (
     "win rate: comparisons won, a tie half; intervals: 95%, over prompts. mean P: the mean probability to win. same "
     "length: mean P by AlpacaEval 2's regression, were responses as long as the baseline's; - if lengths cannot tell. "
-    "tokens, chars: of a response. computed: tokens for one response, draws not chosen and second contexts included. "
-    "ended: the share of responses that ended by themselves."
+    "tokens, chars: of a response. computed: tokens for one response, draws not chosen and second contexts included, "
+    "prompts and training not. ended: the share of responses that ended by themselves. seconds: of a response, as its "
+    "share of a batch, choosing included, or as its server took. cost: of all responses, choosing included."
 )
 ABREAST = 2  # annotators in one table; with more, its lines break in a terminal
 
@@ -96,13 +97,15 @@ def payoff_table(summary: Mapping[str, Any], annotator: str) -> Table:
 
 
 def notes(summary: Mapping[str, Any]) -> list[str]:
-    """What the tables' columns are, what annotators left unjudged, and what they have asked."""
+    """What the tables' columns are, what annotators left unjudged, whom they favour, and what they have asked."""
     lines = [NOTES, *_tokenizers(summary["policies"])]
     for name, found in summary["annotators"].items():
         if found["unjudged"]:
             statuses = ", ".join(f"{status} {count:,}" for status, count in found["unjudged"].items())
             missing = sum(found["unjudged"].values())
             lines.append(f"{name} has not judged {missing:,} of {summary['prompts']:,} prompts: {statuses}")
+        if chosen := found["chose_for"]:
+            lines.append(f"{name} has chosen what {', '.join(chosen)} said: ahead by it is what they were made to be")
         if found["expense"]["prompt_tokens"]:
             lines.append(f"{name}: {described(Expense(**found['expense']))}")
     return lines

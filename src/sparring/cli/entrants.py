@@ -8,7 +8,7 @@ from typing import Any
 from sparring.cli.make import make
 from sparring.cli.parts import Parts
 from sparring.cli.policies import Source, is_decoding, load, snapshots
-from sparring.cli.saved_config import answering, saved_config
+from sparring.cli.saved_config import answering, saved_part
 from sparring.core.answers import canonical
 from sparring.core.errors import ConfigError, DataError
 from sparring.core.types import Output
@@ -65,7 +65,7 @@ def entrants_of(
 
 def require_model(source: Source, load_model: Node) -> None:
     """A place that was mistyped is known before anybody answers, where it is `load_policy` that will read it."""
-    node = saved_config(Path(source.place))["model"] if source.is_run else {**load_model, "path": source.place}
+    node = saved_part(Path(source.place), "model") if source.is_run else {**load_model, "path": source.place}
     if node["_target_"] == "sparring.policy.loading.load_policy":
         read_config(node["path"], node.get("trust_remote_code", False))
 
@@ -153,7 +153,7 @@ def _decoding_entrant(source: Source, parts: Parts, shelf: _Shelf) -> PolicyEntr
     for what, given in ((f"round {source.round}", source.round), (f"+{source.decoding}", source.decoding)):
         if given is not None:
             raise ConfigError(f"{source.place} is a way of decoding and no trained policy; leave out {what}.")
-    node = saved_config(Path(source.place))["objective"]["sampler"]
+    node = saved_part(Path(source.place), "objective")["sampler"]
     manner = canonical(answering(node))[:16]
     return PolicyEntrant(source.label, source.place, None, lambda: shelf.policy(source), None, parts.make(node), manner)
 

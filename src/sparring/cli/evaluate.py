@@ -17,6 +17,7 @@ answers.path are those of `sparring train`.
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from sparring.cli.make import make
 from sparring.cli.policies import HOW, parse_policies
 from sparring.cli.train import conf_directory
 from sparring.core.errors import ConfigError
+from sparring.core.files import read_json, write_json
 
 
 def main(arguments: list[str]) -> None:
@@ -52,6 +54,8 @@ def evaluate(arguments: Sequence[str]) -> None:
     require_whole("seed", cfg["seed"], least=0)
     if cfg["threads"] is not None:
         require_whole("threads", cfg["threads"], least=1)
+    if not isinstance(cfg["output"], str | None):
+        raise ConfigError(f"output is {cfg['output']!r}; it must be a text: quote it twice, as 'output=\"3\"'.")
     check_targets({"suite": cfg["suite"]})
 
     import torch  # what a typing error can stop comes first
@@ -60,12 +64,17 @@ def evaluate(arguments: Sequence[str]) -> None:
 
     if cfg["threads"] is not None:
         torch.set_num_threads(cfg["threads"])
-    output = Path(cfg["output"] or f"outputs/evaluation/{name}")
+    output = Path(cfg["output"] or f"outputs/evaluation/{name}").expanduser()
     if (output / "config.yaml").exists() or (output.exists() and not output.is_dir()):
         what = "a run, whose files would be overwritten" if output.is_dir() else "no directory"
         raise ConfigError(f"output is {output}, which is {what}; give another directory.")
+    record = output / "evaluation.json"
     with claimed(output):
+        if record.exists() and (earlier := read_json(record)["suite"]) != name:
+            raise ConfigError(f"{output} holds results of suite={earlier}; give another output.")
         make(cfg["suite"])(sources, output=output, seed=cfg["seed"])
+        if output.exists():  # a dry run leaves nothing
+            write_json(record, {"suite": name, "policies": [asdict(source) for source in sources], "config": cfg})
 
 
 def composed(overrides: Sequence[str]) -> tuple[str, dict[str, Any]]:

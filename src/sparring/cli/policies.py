@@ -4,6 +4,7 @@ Behind a + may stand how it decodes, by a name that the suite knows: outputs/dno
 """
 
 import itertools
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sparring.cli.check import trains_nothing
 from sparring.cli.make import make
-from sparring.cli.saved_config import saved_config
+from sparring.cli.saved_config import saved_config, saved_part
 from sparring.core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ def parse_policy(text: str) -> Source:
     label, equals, place = text.partition("=")
     if not equals:
         label, place = "", text
+    # Not by pathlib, to which ./name is name: one is a directory, the other may be on the hub.
+    label, place = label.strip(), os.path.expanduser(place.strip())
     place, chosen = _split_round(place)
     decoding = None
     path, plus, behind = place.rpartition("+")
@@ -104,9 +107,13 @@ def snapshots(source: Source) -> list[Snapshot]:
         raise ConfigError(f"{source.place} trained nothing, so it has no policies of its own; name its model instead.")
     if not found:
         raise DataError(f"{source.place} has no policies in checkpoints/ yet; continue it, or name another run.")
-    if source.round is None:
+    wanted = None if source.round is None else 0 if source.round == "base" else int(source.round) + 1
+    later = sorted(directory.glob("policy-*.safetensors"))[len(found) :]
+    if later and (wanted is None or wanted >= len(found)):
+        gap = directory / f"policy-{len(found):03d}.safetensors"
+        raise DataError(f"{gap} is missing, though {later[-1].name} is there; restore it, or name an earlier round.")
+    if wanted is None:
         return found
-    wanted = 0 if source.round == "base" else int(source.round) + 1
     if wanted >= len(found):
         has = "base alone" if len(found) == 1 else f"base and rounds 0 to {len(found) - 2}"
         raise ConfigError(f"{source.place} has {has}, not {source.round}; name one of them after the @.")
@@ -121,7 +128,7 @@ def load(source: Source, load_model: "Callable[..., Policy]") -> "Policy":
     logging.disable_progress_bar()
     if not source.is_run and source.round is not None:
         raise ConfigError(f"{source.place} is no run, so it has no round {source.round}; leave out the @.")
-    policy: Policy = make(saved_config(Path(source.place))["model"]) if source.is_run else load_model(path=source.place)
+    policy: Policy = make(saved_part(Path(source.place), "model")) if source.is_run else load_model(path=source.place)
     return policy.to("cuda" if torch.cuda.is_available() else "cpu")
 
 

@@ -18,7 +18,7 @@ from sparring.cli.expenses import ESTIMATED, check_budget, expense_table, tight
 from sparring.cli.make import make
 from sparring.cli.parts import Parts
 from sparring.cli.policies import Source
-from sparring.cli.saved_config import answering, saved_config
+from sparring.cli.saved_config import answering, saved_part
 from sparring.cli.tables import console, print_whole
 from sparring.core.answers import Expense
 from sparring.core.errors import ConfigError
@@ -77,7 +77,7 @@ def evaluate_preference(
         endpoint=endpoint,
         questions=questions,
     )
-    first = baseline or entrants[0].label
+    first = entrants[0].label if baseline is None else baseline
     if first not in [entrant.label for entrant in entrants]:
         known = ", ".join(entrant.label for entrant in entrants)
         raise ConfigError(f"suite.baseline is {first!r}, which is none of {known}; name one of them.")
@@ -99,8 +99,9 @@ def evaluate_preference(
         judgements = field.judge(name, judge, said=answering(named[name]))
         comparison = compare(judgements.judged, field.players, baseline=first, seed=derive_seed(seed, "intervals"))
         draw_payoff(comparison.payoff, output / f"payoff-{name}.png", "prompts")
-        spent = {"expense": asdict(judgements.expense), "unjudged": judgements.unjudged}
-        summary["annotators"][name] = comparison.to_dict() | spent
+        chosen = [label for label, sampler in choosing(entrants).items() if sampler.annotator is judge]
+        about = {"expense": asdict(judgements.expense), "unjudged": judgements.unjudged, "chose_for": chosen}
+        summary["annotators"][name] = comparison.to_dict() | about
         outcomes += judgements.outcomes(field.players, first, name)
     write_parquet(output / "responses.parquet", RESPONSES, field.rows())
     write_parquet(output / "outcomes.parquet", POLICY_OUTCOMES, outcomes)
@@ -117,14 +118,15 @@ def prompts_of(node: Node | None, sources: Sequence[Source], questions: str | No
         return _held_out(make(dict(node)), "suite.prompts")
     for one in sources:
         if one.is_run:
-            return _held_out(make(saved_config(Path(one.place))["prompts"]), one.place)
+            return _held_out(make(saved_part(Path(one.place), "prompts")), one.place)
     for one in sources:
         if is_recorded(one):
             answered = [output.prompt for output in recorded_outputs(one, questions)]
             return list({prompt.id: prompt for prompt in answered}.values())
+    places = ", ".join(dict.fromkeys(one.place for one in sources))
     raise ConfigError(
-        "no run and no file of outputs is named to take prompts from; add +prompts@suite.prompts=stories, or another "
-        "option of prompts."
+        f"there is no run and no file of outputs to take prompts from among {places}; check the names, or add "
+        "+prompts@suite.prompts=stories, or another option of prompts."
     )
 
 

@@ -86,9 +86,13 @@ def identity(run: Path) -> str:
 @contextmanager
 def claimed(run: Path) -> Iterator[None]:
     """Keeps a second process out of the run's directory; the claim ends with the process, however it ends."""
-    run.parent.mkdir(parents=True, exist_ok=True)
     lock = run.with_name(f".{run.name}.lock")
-    with lock.open("w") as file:
+    try:
+        run.parent.mkdir(parents=True, exist_ok=True)
+        held = lock.open("w")
+    except OSError as error:
+        raise ConfigError(f"{run} cannot be written to ({error.strerror}); choose another place.") from error
+    with held as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

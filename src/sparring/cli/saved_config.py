@@ -23,9 +23,17 @@ def saved_config(run: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, YAMLError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path} cannot be read ({reason}); restore it, or leave the run out.") from error
-    if not isinstance(config, dict):
+    if not config or not isinstance(config, dict):
         raise DataError(f"{path} is no configuration; restore it, or leave the run out.")
     return {str(key): value for key, value in config.items()}
+
+
+def saved_part(run: Path, name: str) -> dict[str, Any]:
+    """What the configuration has under `name`, which a file that was cut short may have lost."""
+    part = saved_config(run).get(name)
+    if not isinstance(part, dict):
+        raise DataError(f"{run / 'config.yaml'} has no {name}; restore it, or leave the run out.")
+    return part
 
 
 def answering(node: Any) -> Any:

@@ -51,6 +51,8 @@ def show(run: Path, index: int | None, prompt: int, game: int) -> None:
         _print_prompt(out, store, chosen, prompt)
     if "episodes.parquet" in manifest["files"]:
         _print_game(out, store, chosen, game)
+    if not manifest["files"]:  # nothing was trained on
+        _print_answers(out, run / "evaluation", prompt)
 
 
 def _print_prompt(out: Console, store: RoundStore, index: int, position: int) -> None:
@@ -77,6 +79,24 @@ def _print_prompt(out: Console, store: RoundStore, index: int, position: int) ->
         table.add_row(str(i), author, Text(response.text), f"{response.logp:.1f}", *wins)
     out.print(table)
     _print_pairs(out, store, index, candidates.prompt.id)
+
+
+def _print_answers(out: Console, evaluation: Path, position: int) -> None:
+    """To a held-out prompt, of the policy as it is and of the way of decoding that the run is about."""
+    files = {"base": evaluation / "policy-000.parquet", "measured": evaluation / "policy-001.parquet"}
+    table = Table(title=f"answers to held-out prompt {position}")
+    for column in ("author", "response"):
+        table.add_column(column)
+    for author, path in files.items():
+        if not path.exists():
+            continue  # an evaluation that is switched off samples no base policy
+        found = next(itertools.islice(to_candidates(read_rows(path)), max(position, 0), None), None)
+        if found is None or position < 0:
+            raise DataError(f"--prompt is {position}, but {path} has no such prompt; they are counted from 0.")
+        for response in found.responses:
+            table.add_row(author, Text(response.text))
+        table.caption = found.prompt.text
+    out.print(table)
 
 
 def _print_game(out: Console, store: RoundStore, index: int, number: int) -> None:

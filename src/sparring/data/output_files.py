@@ -17,7 +17,7 @@ from sparring.core.errors import DataError
 from sparring.core.files import atomic_path
 from sparring.core.types import Output, Prompt
 from sparring.data import output_formats as formats
-from sparring.data.preference_files import preferences
+from sparring.data.preference_files import preferences_of
 from sparring.data.row_files import Row, read_any_rows
 
 Format = Literal["alpaca_eval", "mt_bench", "arena_hard"]
@@ -70,7 +70,7 @@ def read_outputs(path: Path, questions: Path | None = None) -> list[Output]:
         raise DataError(f"{path} holds no outputs; give a file with at least one.")
     name = _detected(head, path)
     if name == "trl":
-        pairs = list(preferences(path))
+        pairs = list(preferences_of(chain([head], rows), path))
         chosen = [Output(pair.prompt, pair.chosen, "chosen") for pair in pairs]
         return chosen + [Output(pair.prompt, pair.rejected, "rejected") for pair in pairs]
     outputs: list[Output] = []

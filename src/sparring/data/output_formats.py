@@ -20,7 +20,7 @@ from sparring.core.errors import DataError
 from sparring.core.identity import prompt_id
 from sparring.core.types import Message, Output, Prompt
 from sparring.data.judged_formats import asked
-from sparring.data.row_files import Row
+from sparring.data.row_files import Row, storable
 
 
 def alpaca_eval_row(output: Output) -> dict[str, Any]:
@@ -158,7 +158,7 @@ def _answer_id(model: str, name: str | int, turns: Sequence[str]) -> str:
 def text_of(row: Row, column: str, where: str) -> str:
     if not isinstance(row.get(column), str):
         raise DataError(f"{where} has {row.get(column)!r} as {column}; give a text.")
-    return row[column]
+    return storable(row[column], where)
 
 
 def turns_of(row: object, where: str) -> list[str]:
@@ -173,7 +173,7 @@ def _said(content: object, where: str) -> str:
     text = content.get("answer", content.get("content")) if isinstance(content, Mapping) else content
     if not isinstance(text, str):
         raise DataError(f"{where} has {content!r} where something is said; give a text.")
-    return text
+    return storable(text, where)
 
 
 def _meta_of(row: Row, where: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from sparring.core.errors import DataError
 from sparring.core.identity import prompt_id
 from sparring.core.seeding import numpy_rng
 from sparring.core.types import Message, Prompt
-from sparring.data.row_files import Row, read_any_rows
+from sparring.data.row_files import Row, read_any_rows, storable
 
 LETTERS = "ABCD"
 
@@ -140,7 +140,7 @@ def _text(row: Row, column: str, where: str) -> str:
             f"{where} has no text in column {column!r}; a row needs index, domain, question, preference_a to "
             "preference_d and answer_a to answer_d."
         )
-    return value.strip()
+    return storable(value.strip(), where)
 
 
 def _four(texts: Sequence[str]) -> Four:

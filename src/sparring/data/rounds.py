@@ -41,16 +41,26 @@ class Chunks:
             pq.write_table(pa.Table.from_pylist(list(rows), described), temporary, compression="zstd")
 
     def facts(self, table: str, chunk: int) -> dict[str, Any]:
-        return json.loads(pq.read_schema(self.path(table, chunk)).metadata[b"facts"])
+        with _undamaged(self.path(table, chunk)) as path:
+            return json.loads(pq.read_schema(path).metadata[b"facts"])
 
     def rows(self, table: str, chunk: int) -> list[dict[str, Any]]:
-        return pq.read_table(self.path(table, chunk)).to_pylist()
+        with _undamaged(self.path(table, chunk)) as path:
+            return pq.read_table(path).to_pylist()
 
     def length(self, table: str, chunk: int) -> int:
         return pq.read_metadata(self.path(table, chunk)).num_rows
 
     def count(self, table: str) -> int:
         return len(list(self.directory.glob(f"{table}-*.parquet")))
+
+
+@contextmanager
+def _undamaged(path: Path) -> Generator[Path]:
+    try:
+        yield path
+    except (OSError, pa.ArrowInvalid) as error:
+        raise RoundError(f"{path} is damaged ({error}); restore it, or delete it to have it made again.") from error
 
 
 def write_parquet(path: Path, schema: pa.Schema, rows: Rows) -> int:

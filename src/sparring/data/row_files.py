@@ -38,6 +38,15 @@ def read_any_rows(path: Path) -> Iterator[Row]:
         yield from read_jsonl(path)
 
 
+def storable(text: str, where: str) -> str:
+    """Refuses half of a surrogate pair, which JSON can escape and no file can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{where} has half a character in a text ({error}); mend or remove it.") from error
+    return text
+
+
 def _table(path: Path) -> Iterator[Row]:
     csv.field_size_limit(sys.maxsize)  # else a response may have no more than 131,072 characters
     rows = csv.DictReader(io.StringIO(_whole(path), newline=""))

@@ -21,7 +21,7 @@ from sparring.policy.steering import Mode, Steering
 
 @dataclass(frozen=True, kw_only=True)
 class LinearAlignmentSampler(PrincipledSampler):
-    """Draws each token from the policy steered along the principle, `ratio` times as far as the principle leads alone.
+    """Draws each token from the policy told the principle, what that changes in its logits added `ratio` times more.
 
     Every response is two rows of one batch, with the principle and without, that are continued by the same tokens.
     `temperature` and `top_p` are those of the combination, see `steering.py`; `top_k` acts on what it leaves, 1 is

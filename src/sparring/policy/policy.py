@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from sparring.core.batch import Groups
-from sparring.core.errors import ConfigError
+from sparring.core.errors import ConfigError, RoundError
 from sparring.core.files import readable
 from sparring.core.types import Prompt
 from sparring.policy.cache import has_plain_attention
@@ -26,6 +27,14 @@ from sparring.policy.logp import row_wise_logp, shared_logp
 from sparring.policy.rendering import Renderer
 
 NEEDED_ARGUMENTS = {"attention_mask", "position_ids", "logits_to_keep"}
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """What `Policy.save_trainable_state` wrote."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise RoundError(f"{path} cannot be read as weights ({error}); restore it, or do without it.") from error
 
 
 class Policy(nn.Module):
@@ -134,7 +143,7 @@ class Policy(nn.Module):
     def using_state(self, state: Path | dict[str, Tensor]) -> Iterator[None]:
         """Inside, the policy has the weights of `state`, a file of `save_trainable_state`; afterwards its own again."""
         own = {name: weight.to("cpu", copy=True) for name, weight in self.trainable_state().items()}
-        self.load_trainable_state(load_file(state) if isinstance(state, Path) else state)
+        self.load_trainable_state(read_state(state) if isinstance(state, Path) else state)
         try:
             yield
         finally:

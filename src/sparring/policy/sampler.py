@@ -3,6 +3,7 @@
 Log-probabilities are not recorded here but computed by the training forward (`scoring.py`), for in bf16 the two differ.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
@@ -47,9 +48,10 @@ class Sampler:
         for name in ("num_generations", "max_new_tokens", "token_budget", "scoring_budget", "repeat_ngram"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"sampler.{name} is {getattr(self, name)}; it must be 1 or more.")
-        if self.temperature <= 0:
+        if not 0 < self.temperature < math.inf:
             raise ConfigError(
-                f"sampler.temperature is {self.temperature}; it must be above 0: for greedy decoding set top_k=1."
+                f"sampler.temperature is {self.temperature}; it must be above 0 and finite: for greedy decoding set "
+                "top_k=1."
             )
         if not 0 <= self.min_new_tokens <= self.max_new_tokens:
             raise ConfigError(

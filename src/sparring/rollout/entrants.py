@@ -262,7 +262,8 @@ def collect(entrant: Entrant, prompts: Sequence[Prompt], chunks: Chunks, *, chun
     with entrant.opened() as answering, progress(entrant.label, "tok", 0) as bar:
         ranges = chunk_ranges(len(prompts), chunk_size)
         if not all(chunks.has(TABLE, number) for number in range(len(ranges))):
-            answering.check(prompts)
+            with naming(entrant.label):
+                answering.check(prompts)
         for number, positions in enumerate(ranges):
             asked = [prompts[place] for place in positions]
             own = derive_seed(seed, "evaluate", entrant.label, number)
@@ -281,6 +282,15 @@ def collect(entrant: Entrant, prompts: Sequence[Prompt], chunks: Chunks, *, chun
             facts = {"seconds": seconds, "computed": answers.computed, "expense": asdict(answers.expense)}
             facts["tokenizer"] = answering.tokenizer
             chunks.write(TABLE, number, OUTPUTS, rows, made | facts)
+
+
+@contextmanager
+def naming(label: str) -> Iterator[None]:
+    """Say of what is wrong with a prompt whose answer it stops."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{label}: {error}") from error
 
 
 def prompts_hash(prompts: Sequence[Prompt]) -> str:

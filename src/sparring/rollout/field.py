@@ -23,7 +23,9 @@ from sparring.core.types import Candidates, Prompt, Response
 from sparring.data.rounds import Chunks
 from sparring.data.schema import message_columns, to_judgement
 from sparring.rollout.chunks import annotate_chunk, chunk_ranges, total_cached
-from sparring.rollout.entrants import TABLE, Entrant, Foreseen, collect
+from sparring.rollout.entrants import TABLE, Entrant, Foreseen, collect, naming, shortened
+
+LONGEST_NAME = 200  # characters, which a file system takes and leaves room for what is put around them
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,12 @@ class Field:
         [(prompt, count)] = Counter(prompt.id for prompt in self.prompts).most_common(1)
         if count > 1:
             raise DataError(f"prompt {prompt} is there {count} times; ask every prompt once.")
+        for label in [entrant.label for entrant in self.entrants]:
+            if label in ("", ".", "..") or len(_file_name(label)) > LONGEST_NAME:
+                raise ConfigError(
+                    f"the policy {shortened(label)!r} cannot give its name to a directory; name it otherwise, as "
+                    "LABEL=PLACE."
+                )
 
     @property
     def players(self) -> list[Player]:
@@ -76,7 +84,10 @@ class Field:
 
     def foreseen(self) -> list[Foreseen]:
         """Of each prompt, all entrants together; raises DataError where one is known to have no answer."""
-        table = [entrant.foreseen(self.prompts) for entrant in self.entrants]
+        table: list[list[Foreseen]] = []
+        for entrant in self.entrants:
+            with naming(entrant.label):
+                table.append(entrant.foreseen(self.prompts))
         return [
             Foreseen(sum(one.responses for one in each), sum(one.tokens for one in each))
             for each in zip(*table, strict=True)
@@ -168,7 +179,7 @@ class Field:
         return range(len(chunk_ranges(len(self.prompts), self.chunk_size)))
 
     def _answers(self, entrant: Entrant) -> Chunks:
-        return Chunks(self.output / "answers" / quote(entrant.label, safe=" +"))
+        return Chunks(self.output / "answers" / _file_name(entrant.label))
 
     def _judgements(self, name: str, said: Mapping[str, Any]) -> Path:
         made = [
@@ -177,6 +188,10 @@ class Field:
             for number in self._numbers
         ]
         return self.output / "judgements" / f"{name}-{canonical({'annotator': said, 'answers': made})[:12]}"
+
+
+def _file_name(label: str) -> str:
+    return quote(label, safe=" +")
 
 
 def _by_prompt(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Response]]:
