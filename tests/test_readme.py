@@ -18,7 +18,9 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from sparring.cli.check import check_run, check_targets
+from sparring.cli.evaluate import composed
 from sparring.cli.main import USAGE
+from sparring.cli.policies import parse_policies
 from sparring.cli.train import conf_directory, main, offer_sweeps
 
 torch.set_num_threads(1)
@@ -175,7 +177,20 @@ SETTINGS = [settings for code in dict.fromkeys(INLINE) for settings in settings_
 @pytest.mark.usefixtures("hydra_here")
 @pytest.mark.parametrize("settings", SETTINGS, ids=" ".join)
 def test_every_setting_in_a_sentence_exists(settings):
-    compose("train", ["run_name=x", *settings])
+    if not settings[0].startswith("suite."):
+        compose("train", ["run_name=x", *settings])
+        return
+    key = settings[0].removeprefix("suite.").partition("=")[0]
+    suites = [compose("evaluate", [f"suite={path.stem}"]).suite for path in (CONF / "suite").glob("*.yaml")]
+    assert any(OmegaConf.select(suite, key, default="absent") != "absent" for suite in suites)
+
+
+@pytest.mark.parametrize("words", [words[1:] for words in OURS if words[0] == "evaluate"], ids=" ".join)
+def test_every_evaluation_fits_its_suite(words):
+    chosen = [word for word in words if word.startswith("policies=")]
+    _, cfg = composed([word for word in words if word not in chosen])
+    check_targets({"suite": cfg["suite"]})
+    assert parse_policies(chosen[0].removeprefix("policies=")) if chosen else cfg["policies"]
 
 
 def test_the_table_of_choices_lists_every_option_of_its_groups():

@@ -153,6 +153,17 @@ def test_show_prints_its_round(study: Path) -> None:
     assert "prompts            6" in said
 
 
+def test_show_prints_the_answers_to_a_held_out_prompt_and_refuses_one_that_is_not_there(study: Path) -> None:
+    run = study / "linear_alignment"
+    rows = pq.read_table(run / "evaluation" / "policy-001.parquet").to_pylist()
+    asked = rows[2]["messages"][-1]["content"]  # of the second prompt: there are two answers to each
+    said = " ".join(printed(show, run, "--prompt", 1).split())
+    assert f"held-out prompt 1: {asked}" in said
+    assert (said.count("base │"), said.count("measured │")) == (2, 2)
+    with pytest.raises(SystemExit):
+        show([str(run), "--prompt", "6"])
+
+
 # ---------------------------------------------------------------- only answers
 
 

@@ -159,7 +159,7 @@ def test_what_cannot_be_evaluated_is_refused_in_one_sentence(run, tmp_path, monk
 
 
 def test_results_of_one_suite_are_not_overwritten_by_another(finished, run, tmp_path):
-    outcome, output = finished
+    _, output = finished
     copy = tmp_path / "arena"
     shutil.copytree(output, copy)
     record = json.loads((copy / "evaluation.json").read_text())

@@ -82,20 +82,21 @@ def _print_prompt(out: Console, store: RoundStore, index: int, position: int) ->
 
 
 def _print_answers(out: Console, evaluation: Path, position: int) -> None:
-    """To a held-out prompt, of the policy as it is and of the way of decoding that the run is about."""
-    files = {"base": evaluation / "policy-000.parquet", "measured": evaluation / "policy-001.parquet"}
-    table = Table(title=f"answers to held-out prompt {position}")
-    for column in ("author", "response"):
-        table.add_column(column)
-    for author, path in files.items():
-        if not path.exists():
-            continue  # an evaluation that is switched off samples no base policy
-        found = next(itertools.islice(to_candidates(read_rows(path)), max(position, 0), None), None)
-        if found is None or position < 0:
-            raise DataError(f"--prompt is {position}, but {path} has no such prompt; they are counted from 0.")
-        for response in found.responses:
+    """To a held-out prompt, of the policy as it is and of the way of decoding that the run is about.
+
+    The former are not there where win rates are switched off.
+    """
+    paths = {"base": evaluation / "policy-000.parquet", "measured": evaluation / "policy-001.parquet"}
+    answers = {author: list(to_candidates(read_rows(path))) for author, path in paths.items() if path.exists()}
+    held_out = len(answers["measured"])
+    if not 0 <= position < held_out:
+        raise DataError(f"there are {held_out} held-out prompts, counted from 0; --prompt {position} is none of them.")
+    out.print(f"\n[bold]held-out prompt {position}[/bold]: ", end="")
+    out.print(answers["measured"][position].prompt.text, markup=False, highlight=False)
+    table = Table("author", "response", title="answers")
+    for author, found in answers.items():
+        for response in found[position].responses:
             table.add_row(author, Text(response.text))
-        table.caption = found.prompt.text
     out.print(table)
 
 
