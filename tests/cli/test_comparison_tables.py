@@ -43,6 +43,7 @@ def summary(labels, annotators=("panel",), policies=None, **options):
             {
                 "prompts": 3,
                 "samples": 1,
+                "trained_on": {},
                 "baseline": labels[0],
                 "policies": policies or [policy(label) for label in labels],
                 "annotators": dict.fromkeys(annotators, comparison),
@@ -162,3 +163,10 @@ def test_who_was_chosen_by_an_annotator_is_named_beside_its_figures():
     read["annotators"]["panel"] |= {"chose_for": ["best", "told best"]}
     [said] = notes(read)[1:]
     assert said.startswith("panel has chosen what best, told best said: ahead by it")
+
+
+def test_who_was_trained_on_the_prompts_is_said():
+    read = summary(["base", "new"]) | {"trained_on": {"new": 2, "old": None}}
+    lines = notes(read)
+    assert "new was trained on 2 of these 3 prompts: give held-out ones" in lines
+    assert "whether old was trained on these prompts is not known: its own cannot be read here" in lines

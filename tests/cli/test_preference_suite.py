@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from evaluations import Outcome, evaluate
 from scripted_judge import MODEL, ScriptedJudge
@@ -20,7 +21,8 @@ from sparring.annotators.one_draw import OneDraw
 from sparring.annotators.panel import Panel
 from sparring.annotators.self_judge import SelfJudge
 from sparring.cli.make import make
-from sparring.cli.preference_suite import asks_policy
+from sparring.cli.policies import parse_policy
+from sparring.cli.preference_suite import asks_policy, trained_on
 from sparring.cli.saved_config import saved_config
 from sparring.core.types import Message, Prompt, unsampled
 from sparring.data.output_files import read_outputs, write_outputs
@@ -486,6 +488,32 @@ def test_a_runs_own_directory_is_not_written_to(run):
     assert "cannot be written to (" in compare(f"{run},teacher", run / "config.yaml" / "below").sentence
     assert evaluate("suite=preference", f"policies={run},teacher", "output=3").sentence.startswith("output is 3; it")
     assert files_of(run) == before
+
+
+# Prompts that a run was trained on
+
+
+def test_a_run_that_was_trained_on_the_prompts_is_named(run: Path, held_out: list[Prompt]) -> None:
+    source = make(saved_config(run)["prompts"])
+    trained = [*source.for_round(0), *source.for_round(1)]
+    asked = [*held_out, *trained[:2]]
+    after_round_0 = trained_on([parse_policy(f"first={run}@0")], asked)
+    assert after_round_0 == {"first": len({prompt.id for prompt in trained[:2]} & {p.id for p in source.for_round(0)})}
+    assert trained_on([parse_policy(f"first={run}"), parse_policy("base=sparring:tiny")], held_out) == {}
+
+
+def test_of_a_run_whose_prompts_stayed_elsewhere_it_is_not_known(
+    run: Path, held_out: list[Prompt], tmp_path: Path
+) -> None:
+    copy = tmp_path / "moved"
+    shutil.copytree(run, copy)
+    config = OmegaConf.load(copy / "config.yaml")
+    config.prompts = {
+        "_target_": "sparring.data.prompts.JsonlPrompts",
+        **{"path": str(tmp_path / "gone.jsonl"), "validation": 1, "rounds": 1, "seed": 1},
+    }
+    OmegaConf.save(config, copy / "config.yaml")
+    assert trained_on([parse_policy(f"moved={copy}")], held_out) == {"moved": None}
 
 
 # What the README claims of steering, on fewer stories

@@ -99,6 +99,13 @@ def payoff_table(summary: Mapping[str, Any], annotator: str) -> Table:
 def notes(summary: Mapping[str, Any]) -> list[str]:
     """What the tables' columns are, what annotators left unjudged, whom they favour, and what they have asked."""
     lines = [NOTES, *_tokenizers(summary["policies"])]
+    for label, count in summary["trained_on"].items():
+        if count is None:
+            lines.append(f"whether {label} was trained on these prompts is not known: its own cannot be read here")
+        else:
+            lines.append(
+                f"{label} was trained on {count:,} of these {summary['prompts']:,} prompts: give held-out ones"
+            )
     for name, found in summary["annotators"].items():
         if found["unjudged"]:
             statuses = ", ".join(f"{status} {count:,}" for status, count in found["unjudged"].items())

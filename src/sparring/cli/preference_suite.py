@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import HydraException
+
 from sparring.analysis.comparison import compare
 from sparring.analysis.payoff_picture import draw_payoff
 from sparring.annotators.ensemble import Ensemble
@@ -17,11 +19,11 @@ from sparring.cli.entrants import Node, entrants_of, is_recorded, recorded_outpu
 from sparring.cli.expenses import ESTIMATED, check_budget, expense_table, tight
 from sparring.cli.make import make
 from sparring.cli.parts import Parts
-from sparring.cli.policies import Source
+from sparring.cli.policies import Source, is_decoding, snapshots
 from sparring.cli.saved_config import answering, saved_part
 from sparring.cli.tables import console, print_whole
 from sparring.core.answers import Expense
-from sparring.core.errors import ConfigError
+from sparring.core.errors import ConfigError, SparringError
 from sparring.core.files import write_json
 from sparring.core.protocols import Annotator, Checkable, Estimates, NeedsPolicy, PromptSource, Reader
 from sparring.core.seeding import derive_seed
@@ -94,6 +96,7 @@ def evaluate_preference(
     field.answer()
     policies = [{"label": each.label, "described": each.described, **field.described(each)} for each in entrants]
     summary: dict[str, Any] = {"prompts": len(asked), "baseline": first, "policies": policies, "annotators": {}}
+    summary["trained_on"] = trained_on(sources, asked)
     outcomes: list[dict[str, Any]] = []
     for name, judge in judges.items():
         judgements = field.judge(name, judge, said=answering(named[name]))
@@ -148,6 +151,25 @@ def drawn(prompts: Sequence[Prompt], limit: int | None) -> list[Prompt]:
             f"suite.limit is {limit}, but there are {len(prompts)} prompts; give a number from 1 to that."
         )
     return [prompts[place] for place in range(len(prompts) if limit is None else limit)]
+
+
+def trained_on(sources: Sequence[Source], asked: Sequence[Prompt]) -> dict[str, int | None]:
+    """Of the prompts how many each run was trained on, where there are any; None where its prompts cannot be read.
+
+    What a run holds out of a table depends on its seed, so two runs on one table may hold out different prompts.
+    """
+    ids = {prompt.id for prompt in asked}
+    seen: dict[str, int | None] = {}
+    for one in sources:
+        if not one.is_run or is_decoding(one):
+            continue
+        try:
+            source: PromptSource = make(saved_part(Path(one.place), "prompts"))
+            rounds = range(snapshots(one)[-1].rounds)
+            seen[one.label] = len(ids & {prompt.id for index in rounds for prompt in source.for_round(index)})
+        except (SparringError, HydraException):  # the run may have been made elsewhere, with files that stayed there
+            seen[one.label] = None
+    return {label: count for label, count in seen.items() if count != 0}
 
 
 # ---------------------------------------------------------------- annotators
