@@ -3,47 +3,18 @@
 import json
 import shutil
 from collections import Counter
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hydra.core.global_hydra import GlobalHydra
 
 from chat_server import chat_server
-from sparring.cli.evaluate import main
+from evaluations import Outcome, evaluate
 from sparring.policy.loading import load_policy
 from taboo_runs import WORDING, make_taboo_run
 
 torch.set_num_threads(1)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    status: int
-    output: str
-    errors: str
-
-    @property
-    def sentence(self) -> str:
-        assert self.status == 2, self.errors
-        [line] = self.errors.splitlines()
-        return line.removeprefix("sparring: ")
-
-
-def evaluate(*arguments: object) -> Outcome:
-    output, errors, status = StringIO(), StringIO(), 0
-    with redirect_stdout(output), redirect_stderr(errors):
-        try:
-            main([str(argument) for argument in arguments])
-        except SystemExit as end:
-            status = int(end.code or 0)
-        finally:
-            GlobalHydra.instance().clear()
-    return Outcome(status, output.getvalue(), errors.getvalue())
 
 
 @pytest.fixture(scope="session")

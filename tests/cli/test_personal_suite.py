@@ -3,19 +3,16 @@
 import json
 import shutil
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hydra.core.global_hydra import GlobalHydra
 
+from evaluations import Outcome
+from evaluations import evaluate as evaluate_any
 from personal_sets import RuleEntrant, personal_file
-from sparring.cli.evaluate import main
 from sparring.cli.personal_suite import Exam, drawn
 from sparring.core.types import Prompt
 from sparring.data.personal_questions import LETTERS, items_of, read_choice, read_personal_questions
@@ -23,29 +20,8 @@ from sparring.data.personal_questions import LETTERS, items_of, read_choice, rea
 torch.set_num_threads(1)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    status: int
-    output: str
-    errors: str
-
-    @property
-    def sentence(self) -> str:
-        assert self.status == 2, self.errors
-        [line] = self.errors.splitlines()
-        return line.removeprefix("sparring: ")
-
-
 def evaluate(*arguments: object) -> Outcome:
-    output, errors, status = StringIO(), StringIO(), 0
-    with redirect_stdout(output), redirect_stderr(errors):
-        try:
-            main(["suite=personal", *(str(argument) for argument in arguments)])
-        except SystemExit as end:
-            status = int(end.code or 0)
-        finally:
-            GlobalHydra.instance().clear()
-    return Outcome(status, output.getvalue(), errors.getvalue())
+    return evaluate_any("suite=personal", *arguments)
 
 
 def summary(directory: Path) -> dict[str, Any]:
